@@ -1,0 +1,4 @@
+//! Stompbox.
+pub mod delivery;
+pub mod outcome;
+pub mod sandbox;

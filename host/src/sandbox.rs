@@ -1,0 +1,3 @@
+//! The sandbox.
+pub mod limits;
+pub use limits::Limits;
