@@ -1,50 +1,70 @@
 //! A delivery: one message plus the duty to settle it.
 //!
-//! The session makes deliveries, the buffer and the lanes pass them on, and exactly one of
-//! [`Delivery::ack`], [`Delivery::nack`] or dropping ends the duty. Dropping a delivery leaves it
-//! un-acked: the broker still has it and delivers it again when the session ends. Nothing here knows
-//! of sockets: the session lends its handle through [`Settle`].
+//! The session makes deliveries, the buffer and the lanes pass them on, and [`Delivery::ack`] ends the
+//! duty. Dropping a delivery leaves it un-acked: the broker still has it and delivers it again when the
+//! session ends. Nothing here knows of sockets: the session lends its end through [`Settle`].
 
-use std::{sync::Arc, time::Instant, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
+use tracing::Span;
+
+use crate::stomp::Headers;
 
 /// A message as it came from the broker, immutable from here on.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The broker's `message-id`.
-    pub id: String,
     /// The name of the in queue in the configuration.
     pub queue: Arc<str>,
-    /// The STOMP id of the subscription that delivered it.
-    pub subscription: String,
-    /// The broker's destination.
-    pub destination: String,
     /// All headers of the MESSAGE frame, in order, unescaped.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The body, byte for byte: a slice of the read buffer, never copied.
     pub body: Bytes,
-    /// Whether the broker marked it as delivered before.
-    pub redelivered: bool,
     /// When the host read it (wall clock).
     pub received_at: SystemTime,
 }
 
 impl Message {
-    /// Returns the first header of that name: the first of repeated ones wins (STOMP 1.2,
-    /// "Repeated Header Entries").
+    /// The broker's `message-id`; empty where the broker sent none.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    pub fn id(&self) -> &str {
+        self.headers.get("message-id").unwrap_or_default()
+    }
+
+    /// The broker's destination.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        self.headers.get("destination").unwrap_or_default()
+    }
+
+    /// The STOMP id of the subscription that delivered it.
+    #[must_use]
+    pub fn subscription(&self) -> &str {
+        self.headers.get("subscription").unwrap_or_default()
+    }
+
+    /// Whether the broker marked it as delivered before.
+    #[must_use]
+    pub fn redelivered(&self) -> bool {
+        self.headers.get("redelivered") == Some("true")
+    }
+
+    /// What it takes of a buffer's bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.body.len() + self.headers.byte_len()
     }
 }
 
 /// The session's end of a delivery: where its acknowledgement goes.
 pub trait Settle: Send + Sync + std::fmt::Debug {
-    /// Acknowledges the delivery with this ack id if it still belongs to the living session; returns
-    /// false where the session it came from is gone (the broker will deliver it again).
-    fn ack(&self, ack_id: &str) -> bool;
-    /// Whether the session that made the delivery is still the living one.
+    /// Acknowledges the message if it still belongs to the living session; returns false where the
+    /// session it came from is gone (the broker will deliver it again).
+    fn ack(&self, message: &Arc<Message>) -> bool;
+    /// Whether an acknowledgement could still be sent.
     fn alive(&self) -> bool;
 }
 
@@ -55,23 +75,43 @@ pub struct Delivery {
     pub message: Arc<Message>,
     /// How often it was given to the processor, this time included.
     pub attempt: u32,
+    /// How often an instance failed on it (trap, fuel, memory, output), not counting the guest's own
+    /// decisions.
+    pub faults: u32,
     /// When the host read it (monotonic): latency is measured from here.
     pub received: Instant,
-    ack_id: String,
+    /// Since when the processor has answered `unavailable` to it.
+    pub unavailable_since: Option<Instant>,
+    /// The span of its way through the host.
+    pub span: Span,
     settle: Arc<dyn Settle>,
 }
 
 impl Delivery {
-    /// Creates the delivery of a message just read; `ack_id` is what an ACK must name.
+    /// Creates the delivery of a message just read.
     #[must_use]
-    pub fn new(message: Message, ack_id: String, settle: Arc<dyn Settle>) -> Self {
-        Self { message: Arc::new(message), attempt: 1, received: Instant::now(), ack_id, settle }
+    pub fn new(message: Message, settle: Arc<dyn Settle>) -> Self {
+        let span = tracing::debug_span!(
+            "delivery",
+            messaging.destination.name = message.destination(),
+            messaging.message.id = message.id(),
+        );
+        Self {
+            message: Arc::new(message),
+            attempt: 1,
+            faults: 0,
+            received: Instant::now(),
+            unavailable_since: None,
+            span,
+            settle,
+        }
     }
 
-    /// Acknowledges the delivery and ends the duty. Returns false where the session is gone.
+    /// Acknowledges the delivery and ends the duty. Returns false where the session is gone and the
+    /// broker will deliver the message again.
     #[must_use]
     pub fn ack(self) -> bool {
-        self.settle.ack(&self.ack_id)
+        self.settle.ack(&self.message)
     }
 
     /// Whether an acknowledgement could still reach the session that made this delivery.
@@ -79,4 +119,14 @@ impl Delivery {
     pub fn alive(&self) -> bool {
         self.settle.alive()
     }
+}
+
+/// Where a session puts what it reads: the buffer of its queue.
+pub trait Intake: Send + Sync {
+    /// Takes deliveries that were read together; never drops one.
+    fn push(&self, deliveries: &mut Vec<Delivery>);
+    /// Whether the session should read on.
+    fn has_room(&self) -> bool;
+    /// Notified when there is room again.
+    fn room(&self) -> &tokio::sync::Notify;
 }

@@ -1,0 +1,138 @@
+//! The STOMP client: sessions that consume, producers that send, each on a socket of its own.
+//!
+//! [`crate::app`] opens them; [`session`] fills a buffer with deliveries and acknowledges them,
+//! [`producer`] sends and reports what was confirmed. It knows nothing of components: what a message is
+//! for is decided elsewhere. All differences between brokers stand in [`flavour`].
+
+pub mod address;
+pub mod connection;
+mod doorbell;
+pub mod flavour;
+pub mod producer;
+pub mod session;
+
+use std::{fmt, io, time::Duration};
+
+use crate::stomp::{Command, DecodeError, EncodeError, Frame};
+
+pub use address::Address;
+pub use connection::Connection;
+pub use flavour::Flavour;
+pub use producer::{Producer, Rejected, SendRequest};
+pub use session::{AckMode, Phase, Session, Subscription};
+
+/// How to open a connection to one server.
+#[derive(Clone)]
+pub struct ConnectOptions {
+    /// The server's name in the configuration, for logs.
+    pub server: std::sync::Arc<str>,
+    /// Where it listens: one is used, the others are for failover.
+    pub addresses: Vec<Address>,
+    /// `login`.
+    pub username: Option<String>,
+    /// `passcode`.
+    pub passcode: Option<String>,
+    /// `host`: the virtual host; not sent where none is configured, as PanDA does.
+    pub vhost: Option<String>,
+    /// `client-id`.
+    pub client_id: Option<String>,
+    /// How often we offer to send a heart-beat; zero for never.
+    pub send_heartbeat: Duration,
+    /// How often we want to receive one; zero for never.
+    pub recv_heartbeat: Duration,
+    /// Log each frame's command and headers at info instead of trace.
+    pub verbose: bool,
+    /// The ceiling of the reconnect back-off.
+    pub max_backoff: Duration,
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectOptions").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// How the world failed a connection. Every variant ends the connection; the owner reconnects.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No address could be reached.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// What was tried.
+        address: String,
+        /// Why the last try failed.
+        source: io::Error,
+    },
+    /// The name has no address.
+    #[error("cannot resolve {0}")]
+    Resolve(String, #[source] io::Error),
+    /// The broker did not answer CONNECT, or answered something else.
+    #[error("{address} answers, but does not open a STOMP session: {detail}")]
+    Handshake {
+        /// Who answered.
+        address: String,
+        /// What was wrong.
+        detail: String,
+    },
+    /// The broker sent an ERROR frame.
+    #[error("the broker reports an error: {0}")]
+    Broker(String),
+    /// The socket failed or was closed.
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    /// The broker closed the connection.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// What arrived is not STOMP.
+    #[error("the broker sent something that is not STOMP")]
+    Decode(#[from] DecodeError),
+    /// What should be sent cannot be expressed.
+    #[error("a frame cannot be sent")]
+    Encode(#[from] EncodeError),
+    /// Something expected did not come in time.
+    #[error("the broker is silent: no {what} within {limit:?}")]
+    Silent {
+        /// What was expected.
+        what: &'static str,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+}
+
+/// The text of an ERROR frame, one line, bounded.
+pub(crate) fn error_text(frame: &Frame) -> String {
+    debug_assert_eq!(frame.command, Command::Error);
+    let mut text = frame.headers.get("message").unwrap_or("no message header").to_owned();
+    let body = String::from_utf8_lossy(frame.body.get(..frame.body.len().min(300)).unwrap_or_default());
+    if let Some(line) = body.lines().map(str::trim).find(|line| !line.is_empty() && !text.contains(line)) {
+        text.push_str(": ");
+        text.push_str(line);
+    }
+    text.replace(char::is_control, " ")
+}
+
+/// Growing pauses between tries, with jitter so that many hosts do not return at the same moment.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(200);
+
+    pub(crate) fn new(max: Duration) -> Self {
+        Self { next: Self::FIRST, max: max.max(Self::FIRST) }
+    }
+
+    /// The pause before the next try: between half and all of a value that doubles each time.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.next = (self.next * 2).min(self.max);
+        pause
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+}

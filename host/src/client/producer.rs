@@ -1,0 +1,210 @@
+//! The sending side: confirmed SENDs over a connection of their own.
+//!
+//! [`Producer::send`] is called by lanes and by settlement, from any thread: it encodes the frame under
+//! a lock and returns. One task owns the socket, writes what was encoded, and reports each RECEIPT to
+//! the sender of its frame. An output is either *confirmed*, *refused* (the broker said no) or still
+//! with us: one that was lost with a connection is sent again on the next, never while the connection
+//! lives, since a broker that withholds receipts is flow control and not loss.
+
+mod outbox;
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use self::outbox::Outbox;
+use super::{Backoff, ClientError, ConnectOptions, Connection, Phase, error_text};
+use crate::stomp::Command;
+
+/// How long receipts may be missing before an alarm is logged, and again each time.
+const ALARM: Duration = Duration::from_secs(60);
+const GOODBYE: &str = "goodbye";
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+const STABLE: Duration = Duration::from_secs(10);
+
+/// One message to be sent.
+#[derive(Debug, Clone)]
+pub struct SendRequest {
+    /// The broker's destination.
+    pub destination: Arc<str>,
+    /// Headers; the host's own (destination, receipt, content-length) are written before them, and the
+    /// first one wins.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why a broker did not take an output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the broker refused the message for {destination}: {detail}")]
+pub struct Rejected {
+    /// Where it should have gone.
+    pub destination: Arc<str>,
+    /// What the broker said.
+    pub detail: String,
+}
+
+/// Called once when the fate of a send is known; on the producer's task, so it must not block.
+pub type OnDone = Box<dyn FnOnce(Result<(), Rejected>) + Send>;
+
+/// A cheap handle for sending to one server.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    outbox: Arc<Outbox>,
+}
+
+impl Producer {
+    /// Creates the handle and the task that must be spawned for it.
+    #[must_use]
+    pub fn new(options: ConnectOptions, phase: watch::Receiver<Phase>) -> (Self, ProducerTask) {
+        let outbox = Arc::new(Outbox::default());
+        let (connected, is_connected) = watch::channel(false);
+        let task = ProducerTask { options, outbox: outbox.clone(), phase, connected, is_connected };
+        (Self { outbox }, task)
+    }
+
+    /// Sends a message; `done` is told when the broker has confirmed or refused it. `urgent` says that
+    /// nothing else will follow at once, so that waiting for company is of no use.
+    pub fn send(&self, request: SendRequest, urgent: bool, done: OnDone) {
+        self.outbox.send(request, urgent, done);
+    }
+
+    /// The number of messages that are neither confirmed nor refused.
+    #[must_use]
+    pub fn unconfirmed(&self) -> usize {
+        self.outbox.unconfirmed()
+    }
+}
+
+/// Owns the socket of a producer.
+pub struct ProducerTask {
+    options: ConnectOptions,
+    outbox: Arc<Outbox>,
+    phase: watch::Receiver<Phase>,
+    connected: watch::Sender<bool>,
+    is_connected: watch::Receiver<bool>,
+}
+
+impl ProducerTask {
+    /// Tells whether the producer is connected.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.is_connected.clone()
+    }
+
+    /// Sends until the phase is [`Phase::Finish`]; breaks are logged and mended here.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(self.options.max_backoff);
+        while *self.phase.borrow() < Phase::Finish {
+            let began = Instant::now();
+            let result = self.one_connection().await;
+            self.connected.send_replace(false);
+            self.outbox.disconnected();
+            let Err(error) = result else { return };
+            if began.elapsed() >= STABLE {
+                backoff.reset();
+            }
+            let pause = backoff.pause();
+            warn!(server = %self.options.server, error = &error as &dyn std::error::Error,
+                  unconfirmed = self.outbox.unconfirmed(), "sending connection lost, connecting again in {} ms", pause.as_millis());
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = self.phase.wait_for(|phase| *phase == Phase::Finish) => {}
+            }
+        }
+    }
+
+    async fn one_connection(&mut self) -> Result<(), ClientError> {
+        let mut connection = tokio::select! {
+            connection = Connection::open(&self.options) => connection?,
+            _ = self.phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
+        };
+        info!(server = %self.options.server, peer = %connection.peer, broker = ?connection.flavour, "ready to send");
+        self.outbox.connected(connection.version);
+        self.connected.send_replace(true);
+        self.serve(&mut connection).await?;
+        timeout(GOODBYE_LIMIT, say_goodbye(&mut connection))
+            .await
+            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })?
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> Result<(), ClientError> {
+        let mut ticker = interval(connection.beat_every());
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (outbox, mut phase) = (self.outbox.clone(), self.phase.clone());
+        let mut staged = pin!(outbox.staged());
+        let mut alarm = Instant::now() + ALARM;
+        loop {
+            if self.handle_frames(connection)? {
+                alarm = Instant::now() + ALARM;
+            }
+            // Under a backlog one write takes all that was encoded meanwhile; while the socket is full
+            // the rest stays in the outbox.
+            let writing = !connection.output.is_empty();
+            tokio::select! {
+                moved = connection.progress(true) => moved?,
+                () = staged.as_mut(), if !writing => {
+                    staged.set(outbox.staged());
+                    outbox.take_into(&mut connection.output);
+                }
+                _ = ticker.tick() => {
+                    connection.beat(true)?;
+                    self.alarm_if_stuck(&mut alarm);
+                }
+                _ = phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
+            }
+        }
+    }
+
+    /// Reports receipts and refusals; true where there was one.
+    fn handle_frames(&self, connection: &mut Connection) -> Result<bool, ClientError> {
+        let mut answered = false;
+        while let Some(frame) = connection.next_frame()? {
+            match frame.command {
+                Command::Receipt => {
+                    answered = true;
+                    self.outbox.answer(frame.headers.get("receipt-id").unwrap_or_default(), Ok(()));
+                }
+                Command::Error => {
+                    let text = error_text(&frame);
+                    let named =
+                        frame.headers.get("receipt-id").is_some_and(|id| self.outbox.answer(id, Err(text.clone())));
+                    if !(named && connection.flavour.survives_error()) {
+                        return Err(ClientError::Broker(text));
+                    }
+                    answered = true;
+                }
+                _ => {}
+            }
+        }
+        Ok(answered)
+    }
+
+    fn alarm_if_stuck(&self, alarm: &mut Instant) {
+        let unconfirmed = self.outbox.unconfirmed();
+        if unconfirmed == 0 {
+            *alarm = Instant::now() + ALARM;
+        } else if Instant::now() >= *alarm {
+            *alarm = Instant::now() + ALARM;
+            warn!(server = %self.options.server, unconfirmed,
+                  "the broker withholds receipts (flow control?): lanes wait, nothing is resent on a living connection");
+        }
+    }
+}
+
+async fn say_goodbye(connection: &mut Connection) -> Result<(), ClientError> {
+    connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
+    loop {
+        while let Some(frame) = connection.next_frame()? {
+            if frame.command == Command::Receipt && frame.headers.get("receipt-id") == Some(GOODBYE) {
+                return Ok(());
+            }
+        }
+        connection.progress(true).await?;
+    }
+}

@@ -1,0 +1,219 @@
+//! What a producer has been given and the broker has not yet answered.
+//!
+//! Entries stand in the order of their receipt ids, so an answer finds its entry by subtraction.
+//! Encoding happens in the caller's thread under the lock; the socket's task only moves bytes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::BytesMut;
+
+use super::{OnDone, Rejected, SendRequest};
+use crate::{
+    client::doorbell::Doorbell,
+    stomp::{Command, EncodeError, Version, content_length, encode},
+};
+
+/// This much encoded output is written at once, whoever may follow.
+const FULL: usize = 32 << 10;
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    bell: Doorbell,
+}
+
+#[derive(Default)]
+struct State {
+    /// Answered entries are none until all before them are answered too.
+    entries: VecDeque<Option<Entry>>,
+    /// The receipt id of the first entry.
+    first_id: u64,
+    /// The index of the first entry that is not encoded on this connection.
+    next: usize,
+    /// Entries that are not answered.
+    unconfirmed: usize,
+    version: Option<Version>,
+    encoded: BytesMut,
+}
+
+struct Entry {
+    request: SendRequest,
+    done: OnDone,
+    /// It was on a connection that died without an answer: sent again marked, and one at a time, so
+    /// that one poison message cannot take the others with it again.
+    suspect: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("unconfirmed", &self.unconfirmed).finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn send(&self, request: SendRequest, urgent: bool, done: OnDone) {
+        let mut state = self.lock();
+        state.entries.push_back(Some(Entry { request, done, suspect: false }));
+        state.unconfirmed += 1;
+        let refused = state.encode_next();
+        let (full, something) = (state.encoded.len() >= FULL, !state.encoded.is_empty());
+        drop(state);
+        if something {
+            self.bell.ring(urgent || full);
+        }
+        report(refused);
+    }
+
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.lock().unconfirmed
+    }
+
+    pub(super) async fn staged(&self) {
+        self.bell.answer().await;
+    }
+
+    /// Moves what is encoded to the connection.
+    pub(super) fn take_into(&self, output: &mut BytesMut) {
+        let mut state = self.lock();
+        if output.is_empty() {
+            std::mem::swap(output, &mut state.encoded);
+        } else {
+            output.extend_from_slice(&state.encoded);
+        }
+        state.encoded.clear();
+    }
+
+    pub(super) fn connected(&self, version: Version) {
+        let mut state = self.lock();
+        state.version = Some(version);
+        let refused = state.encode_next();
+        drop(state);
+        self.bell.ring(true);
+        report(refused);
+    }
+
+    /// What was in flight goes back to be sent again; something alone in flight counts as refused.
+    pub(super) fn disconnected(&self) {
+        let mut state = self.lock();
+        state.version = None;
+        state.encoded.clear();
+        let sent = state.next;
+        let alone = state.entries.iter().take(sent).flatten().count() == 1;
+        let mut refused = Vec::new();
+        for slot in state.entries.iter_mut().take(sent) {
+            if alone {
+                refused.extend(
+                    slot.take().map(|entry| (entry, "the connection died while it was alone in flight".to_owned())),
+                );
+            } else if let Some(entry) = slot {
+                entry.suspect = true;
+            }
+        }
+        state.unconfirmed -= refused.len();
+        state.next = 0;
+        state.forget_answered();
+        drop(state);
+        report(refused);
+    }
+
+    /// Passes an answer to the sender; false where the id belongs to no entry.
+    pub(super) fn answer(&self, receipt_id: &str, result: Result<(), String>) -> bool {
+        let mut state = self.lock();
+        let Some(entry) = state.take(receipt_id) else { return false };
+        state.unconfirmed -= 1;
+        state.forget_answered();
+        let refused = state.encode_next();
+        let something = !state.encoded.is_empty();
+        drop(state);
+        if something {
+            self.bell.ring(true);
+        }
+        match result {
+            Ok(()) => (entry.done)(Ok(())),
+            Err(detail) => report(vec![(entry, detail)]),
+        }
+        report(refused);
+        true
+    }
+}
+
+impl State {
+    fn take(&mut self, receipt_id: &str) -> Option<Entry> {
+        let id: u64 = receipt_id.parse().ok()?;
+        let index = usize::try_from(id.checked_sub(self.first_id)?).ok()?;
+        if index >= self.next {
+            return None; // Not sent on this connection: a broker must not confirm the future.
+        }
+        self.entries.get_mut(index)?.take()
+    }
+
+    fn forget_answered(&mut self) {
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first_id += 1;
+            self.next = self.next.saturating_sub(1);
+        }
+    }
+
+    /// Encodes as many entries as may be in flight; returns those that cannot be expressed.
+    fn encode_next(&mut self) -> Vec<(Entry, String)> {
+        let mut refused = Vec::new();
+        let Some(version) = self.version else { return refused };
+        while let Some(slot) = self.entries.get_mut(self.next) {
+            let in_flight = self.next > 0; // Answered entries at the front are forgotten.
+            let Some(entry) = slot else {
+                self.next += 1;
+                continue;
+            };
+            if in_flight && entry.suspect || self.suspect_in_flight() {
+                break;
+            }
+            let id = self.first_id + self.next as u64;
+            self.next += 1;
+            let Some(slot) = self.entries.get_mut(self.next - 1) else { break };
+            if let Err(error) =
+                slot.as_ref().map_or(Ok(()), |entry| encode_entry(&mut self.encoded, version, id, entry))
+            {
+                self.unconfirmed -= 1;
+                refused.extend(slot.take().map(|entry| (entry, error.to_string())));
+                self.forget_answered();
+            }
+        }
+        refused
+    }
+
+    /// A suspect is only ever alone in flight, so it is the first entry.
+    fn suspect_in_flight(&self) -> bool {
+        self.next > 0 && self.entries.front().is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.suspect))
+    }
+}
+
+/// The host's headers stand first: the first of repeated ones wins.
+fn encode_entry(output: &mut BytesMut, version: Version, id: u64, entry: &Entry) -> Result<(), EncodeError> {
+    let request = &entry.request;
+    let receipt = itoa(id);
+    let length = content_length(&request.body).map(|length| length.to_string());
+    let own = [("destination", &*request.destination), ("receipt", receipt.as_str())];
+    let length = length.as_deref().map(|length| ("content-length", length));
+    let resent = entry.suspect.then_some(("stompbox_resent", "true"));
+    let given = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let all = own.into_iter().chain(length).chain(resent).chain(given);
+    encode(output, version, Command::Send, all, &request.body)
+}
+
+fn itoa(id: u64) -> String {
+    id.to_string()
+}
+
+fn report(refused: Vec<(Entry, String)>) {
+    for (Entry { request, done, .. }, detail) in refused {
+        done(Err(Rejected { destination: request.destination, detail }));
+    }
+}

@@ -1,0 +1,9 @@
+//! STOMP 1.0, 1.1 and 1.2 on the wire: frames and how they become bytes.
+//!
+//! Used by [`crate::client`] and by the embedded broker. Nothing here knows of sockets or clocks.
+
+pub mod codec;
+pub mod frame;
+
+pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, content_length, encode};
+pub use frame::{Command, Frame, Headers, Version};
