@@ -18,7 +18,7 @@ use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 pub use address::Address;
 pub use connection::Connection;
 pub use flavour::Flavour;
-pub use producer::{Producer, Rejected, SendRequest};
+pub use producer::{OnDone, Producer, ProducerTask, Rejected, SendRequest};
 pub use session::{AckMode, Phase, Session, Subscription};
 
 /// How to open a connection to one server.

@@ -82,6 +82,12 @@ pub struct Delivery {
     pub received: Instant,
     /// Since when the processor has answered `unavailable` to it.
     pub unavailable_since: Option<Instant>,
+    /// Whether its outputs, if any, count as forwarded.
+    pub forwarded: bool,
+    /// Whether a dead letter of it was confirmed.
+    pub dead_lettered: bool,
+    /// Whether the broker refused the dead letter of it, so that it is kept.
+    pub dead_letter_refused: bool,
     /// The span of its way through the host.
     pub span: Span,
     settle: Arc<dyn Settle>,
@@ -95,6 +101,8 @@ impl Delivery {
             "delivery",
             messaging.destination.name = message.destination(),
             messaging.message.id = message.id(),
+            processor = tracing::field::Empty,
+            attempt = tracing::field::Empty,
         );
         Self {
             message: Arc::new(message),
@@ -102,6 +110,9 @@ impl Delivery {
             faults: 0,
             received: Instant::now(),
             unavailable_since: None,
+            forwarded: false,
+            dead_lettered: false,
+            dead_letter_refused: false,
             span,
             settle,
         }
@@ -129,4 +140,48 @@ pub trait Intake: Send + Sync {
     fn has_room(&self) -> bool;
     /// Notified when there is room again.
     fn room(&self) -> &tokio::sync::Notify;
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Deliveries without a broker, for unit tests.
+
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::{Arc, Bytes, Delivery, Message, Settle, SystemTime};
+
+    /// Counts acknowledgements; `alive` can be switched off.
+    #[derive(Debug)]
+    pub(crate) struct FakeSession {
+        pub(crate) acks: AtomicUsize,
+        pub(crate) alive: AtomicBool,
+    }
+
+    impl FakeSession {
+        pub(crate) fn new() -> Arc<Self> {
+            Arc::new(Self { acks: AtomicUsize::new(0), alive: AtomicBool::new(true) })
+        }
+
+        pub(crate) fn delivery(self: &Arc<Self>, id: &str, body: &'static [u8]) -> Delivery {
+            let headers = [("message-id", id), ("destination", "/queue/in")].into_iter().collect();
+            let message =
+                Message { queue: "in".into(), headers, body: Bytes::from_static(body), received_at: SystemTime::now() };
+            Delivery::new(message, self.clone())
+        }
+    }
+
+    impl Settle for FakeSession {
+        fn ack(&self, _message: &Arc<Message>) -> bool {
+            self.acks.fetch_add(1, Ordering::Relaxed);
+            self.alive()
+        }
+
+        fn alive(&self) -> bool {
+            self.alive.load(Ordering::Relaxed)
+        }
+    }
+
+    pub(crate) fn delivery(id: &str) -> Delivery {
+        FakeSession::new().delivery(id, b"body")
+    }
 }

@@ -1,6 +1,11 @@
 //! Stompbox.
+pub mod buffer;
 pub mod client;
+pub mod dead_letter;
 pub mod delivery;
+pub mod metrics;
 pub mod outcome;
+pub mod retry;
 pub mod sandbox;
+pub mod settle;
 pub mod stomp;

@@ -46,6 +46,145 @@ pub struct Reason {
     pub detail: String,
 }
 
+/// What happened to a delivery, each a row of the design's settlement table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happened {
+    /// The guest decided.
+    Decided(Outcome),
+    /// The guest failed; its instance is gone (the sandbox consumes it).
+    Failed(CallError),
+    /// The broker confirmed every output.
+    OutputsConfirmed,
+    /// The broker refused an output.
+    OutputRefused(Reason),
+    /// The connection went away without an answer for an output.
+    OutputLost,
+    /// The broker confirmed the dead letter.
+    DeadLetterConfirmed,
+    /// The broker refused the dead letter.
+    DeadLetterRefused {
+        /// Whether a `state_dir` can take it instead.
+        spool: bool,
+    },
+    /// `initialize` failed: there is no instance to call.
+    InitializeFailed,
+    /// A reload removed or disabled the processor.
+    ProcessorRemoved,
+    /// The slot of a crashed host named this message.
+    HostCrashed {
+        /// How often it was found in a slot, this time included.
+        times: u32,
+    },
+}
+
+/// What must be known of a delivery to decide about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How often it was given to the processor, this time included.
+    pub attempt: u32,
+    /// The attempts that the retry policy allows.
+    pub max_attempts: u32,
+    /// How often an instance failed on it, this time not included.
+    pub faults: u32,
+    /// How long the processor has answered `unavailable`.
+    pub unavailable_for: Duration,
+    /// How long it may.
+    pub max_unavailable: Duration,
+    /// Whether the session that delivered it still lives.
+    pub session_alive: bool,
+}
+
+/// What to do, carried out in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Acknowledge the input: the last action of a delivery.
+    Ack,
+    /// Send the outputs, confirmed; [`Happened::OutputsConfirmed`] or `OutputRefused` follows.
+    Send(Vec<Output>),
+    /// Hold the delivery un-acked and give it again, attempt + 1, after this delay or the back-off.
+    Hold {
+        /// What the processor asked for, not yet clamped.
+        delay: Option<Duration>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Send the original to the dead letter; `DeadLetterConfirmed` or `DeadLetterRefused` follows.
+    DeadLetter(Reason),
+    /// Run it again at once in a fresh instance.
+    RunAgain(Reason),
+    /// The lane waits with back-off and runs it again; the attempt is not counted.
+    LaneWaits(Reason),
+    /// Send the output again on the next connection, marked `stompbox_resent:true`.
+    Resend,
+    /// Append the dead letter to the spool, fsynced.
+    Spool,
+    /// Keep the delivery un-acked and try the dead letter again later.
+    KeepDeadLetter,
+    /// Raise an alarm.
+    Alarm,
+    /// Take nothing new until `initialize` succeeds.
+    PauseProcessor,
+    /// Return the delivery to the broker without acknowledging it.
+    GiveBack,
+    /// The message may be delivered and processed again: count it.
+    CountPossibleDuplicate,
+}
+
+/// The settlement table: the only place of this policy.
+#[must_use]
+pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
+    match happened {
+        Happened::Decided(Outcome::Ok(outputs)) if outputs.is_empty() => acknowledge(standing),
+        Happened::Decided(Outcome::Ok(outputs)) => vec![Action::Send(outputs)],
+        Happened::Decided(Outcome::Retry { reason, delay }) => vec![retry_or_dead_letter(reason, delay, standing)],
+        Happened::Decided(Outcome::Reject(reason)) => vec![Action::DeadLetter(reason)],
+        Happened::Decided(Outcome::Unavailable(reason)) if standing.unavailable_for < standing.max_unavailable => {
+            vec![Action::LaneWaits(reason)]
+        }
+        Happened::Decided(Outcome::Unavailable(reason)) => vec![retry_or_dead_letter(reason, None, standing)],
+        // Time is not deterministic: a slow moment deserves the whole retry policy.
+        Happened::Failed(error @ CallError::Deadline { .. }) => {
+            vec![retry_or_dead_letter(error.reason(), None, standing)]
+        }
+        // The state of a warm instance may be at fault: one more try in a fresh one.
+        Happened::Failed(error) if standing.faults == 0 => vec![Action::RunAgain(error.reason())],
+        Happened::Failed(error) => vec![Action::DeadLetter(error.reason())],
+        Happened::OutputsConfirmed | Happened::DeadLetterConfirmed => acknowledge(standing),
+        Happened::OutputRefused(reason) => vec![retry_or_dead_letter(reason, None, standing)],
+        Happened::OutputLost => vec![Action::Resend],
+        Happened::DeadLetterRefused { spool: true } => {
+            let mut actions = vec![Action::Spool, Action::Alarm];
+            actions.extend(acknowledge(standing));
+            actions
+        }
+        Happened::DeadLetterRefused { spool: false } => vec![Action::KeepDeadLetter, Action::Alarm],
+        Happened::InitializeFailed => vec![Action::PauseProcessor],
+        Happened::ProcessorRemoved => vec![Action::GiveBack],
+        Happened::HostCrashed { times } if times >= 2 => vec![Action::DeadLetter(Reason::new(
+            "host-crash",
+            format!("the host died {times} times while it processed this message"),
+        ))],
+        Happened::HostCrashed { .. } => vec![Action::RunAgain(Reason::new("host-crash", "the host died on it once"))],
+    }
+}
+
+/// An ACK of a dead session is never sent: the broker delivers the message again.
+fn acknowledge(standing: Standing) -> Vec<Action> {
+    vec![if standing.session_alive { Action::Ack } else { Action::CountPossibleDuplicate }]
+}
+
+fn retry_or_dead_letter(reason: Reason, delay: Option<Duration>, standing: Standing) -> Action {
+    if standing.attempt < standing.max_attempts { Action::Hold { delay, reason } } else { Action::DeadLetter(reason) }
+}
+
+impl Reason {
+    /// Creates a reason of the host's own.
+    #[must_use]
+    pub fn new(code: &str, detail: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), detail: detail.into() }
+    }
+}
+
 /// How a call failed when it was not the guest's decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -93,4 +232,13 @@ impl CallError {
             Self::OutputInvalid(_) => "output-invalid",
         }
     }
+
+    /// The failure as a reason for a dead letter.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        Reason::new(self.code(), self.to_string())
+    }
 }
+
+#[cfg(test)]
+mod tests;

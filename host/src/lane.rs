@@ -1,0 +1,152 @@
+//! A lane: one OS thread with one live instance. Takes a delivery, calls the component, hands the
+//! outcome to settlement, takes the next without waiting for the broker.
+//!
+//! Spawned by [`crate::app`], `n_threads` of them for each processor. Guests run here and never on the
+//! async runtime's threads, so a guest that spins stops its lane and nothing else.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::{
+    buffer::Buffer,
+    generation::Generation,
+    metrics::ProcessorMetrics,
+    outcome::Happened,
+    sandbox::Instance,
+    settle::{Job, Next, Settler},
+};
+
+/// The first pause after a failed `initialize` or an `unavailable`; it doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// How long a lane waits before it looks again whether outputs were confirmed.
+const OVERLOADED: Duration = Duration::from_millis(20);
+
+/// What a lane works with.
+#[derive(Debug)]
+pub struct Lane {
+    /// Where deliveries come from.
+    pub buffer: Arc<Buffer>,
+    /// Where outcomes go.
+    pub settler: Arc<Settler>,
+    /// What runs.
+    pub generation: Generation,
+    /// Counts deliveries in work for the drain.
+    pub in_work: TaskTracker,
+}
+
+impl Lane {
+    /// Processes deliveries until the buffer is closed.
+    pub fn run(self) {
+        let mut warm = None;
+        loop {
+            // The instance comes first: while `initialize` fails, nothing is taken.
+            let Some(instance) = warm.take().or_else(|| self.start()) else { return };
+            self.wait_while_overloaded();
+            let Some(taken) = self.buffer.take(self.settler.reader) else {
+                instance.terminate();
+                return;
+            };
+            if taken.delivery.attempt == 1 {
+                self.metrics().received.add_one();
+            }
+            let job = Job { delivery: taken.delivery, more: taken.more, token: self.in_work.token() };
+            warm = self.process(instance, job);
+        }
+    }
+
+    /// Runs one delivery to its settlement; returns the instance if it can be used again.
+    fn process(&self, mut instance: Instance, mut job: Job) -> Option<Instance> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (happened, left) = self.call(instance, &job);
+            job = match self.settler.settle(job, happened) {
+                Next::Done => return left,
+                Next::RunAgain(job) => {
+                    if let Some(used) = left {
+                        used.terminate();
+                    }
+                    instance = self.start()?; // None: the host ends, and the delivery stays un-acked.
+                    job
+                }
+                Next::Wait(job, reason) => {
+                    warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
+                          "unavailable: the lane waits {} ms", pause.as_millis());
+                    let closed = self.buffer.pause(pause);
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    instance = left.or_else(|| self.start())?;
+                    if closed || !job.delivery.alive() {
+                        return Some(instance);
+                    }
+                    job
+                }
+            };
+        }
+    }
+
+    /// One call of the component. An instance that failed is gone: the call consumed it.
+    fn call(&self, instance: Instance, job: &Job) -> (Happened, Option<Instance>) {
+        let delivery = &job.delivery;
+        delivery.span.record("processor", &*self.settler.origin.processor).record("attempt", delivery.attempt);
+        let _entered = delivery.span.enter();
+        let metrics = self.metrics();
+        metrics.calls.add_one();
+        match instance.process(&delivery.message, delivery.attempt) {
+            Ok(called) => {
+                metrics.fuel.add(called.fuel);
+                metrics.unsent.add(u64::from(called.unsent));
+                let left = if self.generation.fresh { called.instance.terminate(); None } else { Some(called.instance) };
+                (Happened::Decided(called.outcome), left)
+            }
+            Err(failed) => {
+                metrics.fuel.add(failed.fuel);
+                metrics.failures.add_one();
+                (Happened::Failed(failed.error), None)
+            }
+        }
+    }
+
+    /// Makes an instance, trying again with back-off until it succeeds; none when the host ends.
+    fn start(&self) -> Option<Instance> {
+        let mut pause = FIRST_PAUSE;
+        let mut failed = false;
+        loop {
+            match Instance::start(&self.generation.spec) {
+                Ok(instance) => {
+                    if failed {
+                        info!(processor = %self.settler.origin.processor, "initialize succeeds again");
+                    }
+                    return Some(instance);
+                }
+                Err(error) => {
+                    failed = true;
+                    error!(processor = %self.settler.origin.processor, error = &error as &dyn std::error::Error,
+                           "no instance: the lane takes nothing and tries again in {} ms", pause.as_millis());
+                }
+            }
+            if self.buffer.pause(pause) {
+                return None;
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn wait_while_overloaded(&self) {
+        let mut since: Option<Instant> = None;
+        while self.settler.overloaded() {
+            let since = since.get_or_insert_with(Instant::now);
+            if self.buffer.pause(OVERLOADED) || since.elapsed() > MAX_PAUSE {
+                return;
+            }
+        }
+    }
+
+    fn metrics(&self) -> &ProcessorMetrics {
+        &self.settler.metrics
+    }
+}

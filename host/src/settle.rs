@@ -1,0 +1,288 @@
+//! Carries out what [`crate::outcome::decide`] decided: sends outputs, acknowledges, holds, sends dead
+//! letters.
+//!
+//! Lanes call [`Settler::settle`] with each outcome and go on without waiting; the rest of the way runs
+//! on the producer's task when the broker has answered. The input is acknowledged in
+//! [`Settler::acknowledge`] and nowhere else.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{debug, error, warn};
+
+use crate::{
+    buffer::Buffer,
+    client::{OnDone, Producer, Rejected, SendRequest},
+    dead_letter::{self, Origin},
+    delivery::Delivery,
+    metrics::ProcessorMetrics,
+    outcome::{Action, Happened, Outcome, Output, Reason, Standing, decide},
+    retry::RetryPolicy,
+};
+
+/// Where outputs for one configured queue go.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The connection for it.
+    pub producer: Producer,
+    /// The broker's destination.
+    pub destination: Arc<str>,
+    /// Headers written before the guest's: `persistent` and the queue's `send_headers`.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Settles the deliveries of one processor.
+#[derive(Debug)]
+pub struct Settler {
+    /// Where retries are held.
+    pub buffer: Arc<Buffer>,
+    /// The processor's number in the buffer.
+    pub reader: usize,
+    /// The queues it may send to.
+    pub routes: BTreeMap<Arc<str>, Route>,
+    /// Where its dead letters go.
+    pub dead_letters: Route,
+    /// Who it is, for dead letters.
+    pub origin: Origin,
+    /// How it retries.
+    pub retry: RetryPolicy,
+    /// What it counts.
+    pub metrics: Arc<ProcessorMetrics>,
+    /// Lanes take nothing new while more than this is unconfirmed (`unconfirmed_mb`).
+    pub max_unconfirmed_bytes: usize,
+    /// Lanes slow down while more messages than this are kept because their dead letter is refused.
+    pub max_kept: usize,
+    /// Bytes of outputs that are not confirmed.
+    pub unconfirmed_bytes: AtomicUsize,
+    /// Messages kept because their dead letter is refused.
+    pub kept: AtomicUsize,
+}
+
+/// A delivery in work. While one exists, the host does not end.
+#[derive(Debug)]
+pub struct Job {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Whether more are waiting behind it.
+    pub more: bool,
+    /// Counted by the drain.
+    pub token: TaskTrackerToken,
+}
+
+/// What a lane has to do after settling.
+#[derive(Debug)]
+pub enum Next {
+    /// Take the next delivery.
+    Done,
+    /// Run this one again in a fresh instance.
+    RunAgain(Job),
+    /// Run this one again after a pause: the processor is unavailable.
+    Wait(Job, Reason),
+}
+
+impl Settler {
+    /// Decides what follows from `happened` and does it.
+    pub fn settle(self: &Arc<Self>, mut job: Job, happened: Happened) -> Next {
+        self.note(&mut job, &happened);
+        let actions = decide(happened, self.standing(&job.delivery));
+        // Each row ends with the one action that takes the delivery; what stands before it only tells.
+        for action in actions {
+            match action {
+                Action::Ack => self.acknowledge(job),
+                Action::CountPossibleDuplicate => self.possible_duplicate(job),
+                Action::Send(outputs) => self.send(job, outputs),
+                Action::Hold { delay, reason } => self.hold(job, delay, reason),
+                Action::DeadLetter(reason) => self.dead_letter(job, reason),
+                Action::KeepDeadLetter => self.keep_dead_letter(job),
+                Action::RunAgain(reason) => return Next::RunAgain(self.again(job, &reason)),
+                Action::LaneWaits(reason) => return Next::Wait(job, reason),
+                // A delivery that is dropped stays un-acked: the broker has it still.
+                Action::GiveBack => drop(job),
+                // The producer resends by itself, the lane pauses by itself; the spool comes with `state_dir`.
+                Action::Alarm | Action::Resend | Action::Spool | Action::PauseProcessor => continue,
+            }
+            break;
+        }
+        Next::Done
+    }
+
+    fn note(&self, job: &mut Job, happened: &Happened) {
+        let delivery = &mut job.delivery;
+        if std::mem::take(&mut delivery.dead_letter_refused) {
+            self.kept.fetch_sub(1, Ordering::Relaxed);
+        }
+        match happened {
+            Happened::Decided(Outcome::Unavailable(_)) => {
+                delivery.unavailable_since.get_or_insert_with(Instant::now);
+            }
+            Happened::Decided(outcome) => {
+                delivery.unavailable_since = None;
+                delivery.forwarded = matches!(outcome, Outcome::Ok(outputs) if !outputs.is_empty());
+            }
+            Happened::DeadLetterConfirmed => delivery.dead_lettered = true,
+            _ => {}
+        }
+    }
+
+    fn standing(&self, delivery: &Delivery) -> Standing {
+        Standing {
+            attempt: delivery.attempt,
+            max_attempts: self.retry.max_attempts,
+            faults: delivery.faults,
+            unavailable_for: delivery.unavailable_since.map_or(Duration::ZERO, |since| since.elapsed()),
+            max_unavailable: self.retry.max_unavailable,
+            session_alive: delivery.alive(),
+        }
+    }
+
+    /// Acknowledges the input: every output, or the dead letter, is confirmed.
+    fn acknowledge(&self, job: Job) {
+        let (received, forwarded, dead) = (job.delivery.received, job.delivery.forwarded, job.delivery.dead_lettered);
+        if !job.delivery.ack() {
+            self.metrics.possible_duplicates.add_one();
+            return;
+        }
+        match (dead, forwarded) {
+            (true, _) => self.metrics.dead_lettered.add_one(),
+            (false, true) => self.metrics.forwarded.add_one(),
+            (false, false) => self.metrics.filtered.add_one(),
+        }
+        self.metrics.settled_after(received.elapsed());
+    }
+
+    fn possible_duplicate(&self, job: Job) {
+        debug!(processor = %self.origin.processor, id = job.delivery.message.id(), "settled after its session died");
+        self.metrics.possible_duplicates.add_one();
+    }
+
+    /// Sends the outputs; the last answer settles the input.
+    fn send(self: &Arc<Self>, job: Job, outputs: Vec<Output>) {
+        let urgent = !job.more;
+        let group = Arc::new(Group {
+            settler: self.clone(),
+            missing: AtomicUsize::new(outputs.len()),
+            bytes: outputs.iter().map(|output| output.body.len()).sum(),
+            state: Mutex::new((Some(job), None)),
+        });
+        self.unconfirmed_bytes.fetch_add(group.bytes, Ordering::Relaxed);
+        for output in outputs {
+            let group = group.clone();
+            let Some(route) = self.routes.get(&output.queue) else {
+                group.answered(Err(format!("queue {} is not one this processor may send to", output.queue)));
+                continue;
+            };
+            let done = Box::new(move |answer: Result<(), Rejected>| group.answered(answer.map_err(|r| r.to_string())));
+            route.send(output.headers, output.body, urgent, done);
+        }
+    }
+
+    /// Holds the delivery for its next attempt.
+    fn hold(self: &Arc<Self>, mut job: Job, delay: Option<Duration>, reason: Reason) {
+        let pause = self.retry.delay(job.delivery.attempt, delay, fastrand::f64());
+        warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+              code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
+        self.metrics.retried.add_one();
+        job.delivery.attempt += 1;
+        self.hold_until(job, Instant::now() + pause, reason);
+    }
+
+    fn hold_until(self: &Arc<Self>, job: Job, due: Instant, reason: Reason) {
+        let Job { delivery, more, token } = job;
+        if let Err(delivery) = self.buffer.hold(self.reader, delivery, due)
+            && self.buffer.must_finish()
+        {
+            // Ack mode auto at the end of the host: nobody else has this message.
+            self.dead_letter(Job { delivery, more, token }, reason);
+        }
+    }
+
+    fn again(&self, mut job: Job, reason: &Reason) -> Job {
+        warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+              code = reason.code, detail = reason.detail, "instance discarded, once more in a fresh one");
+        self.metrics.retried.add_one();
+        job.delivery.attempt += 1;
+        job.delivery.faults += 1;
+        job
+    }
+
+    fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
+        let message = &job.delivery.message;
+        warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt, code = reason.code,
+              detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
+        let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
+        let (settler, body, urgent) = (self.clone(), message.body.clone(), !job.more);
+        let done = Box::new(move |answer: Result<(), Rejected>| {
+            let happened = match answer {
+                Ok(()) => Happened::DeadLetterConfirmed,
+                Err(rejected) => {
+                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected,
+                           "the dead letter is refused: grant the right to send there, or set dead_letter; the message is kept");
+                    Happened::DeadLetterRefused { spool: false }
+                }
+            };
+            settler.settle(job, happened);
+        });
+        self.dead_letters.send(headers, body, urgent, done);
+    }
+
+    /// Nobody took the dead letter: the message stays un-acked and goes the same way again later.
+    fn keep_dead_letter(self: &Arc<Self>, mut job: Job) {
+        job.delivery.dead_letter_refused = true;
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter before");
+        self.hold_until(job, Instant::now() + self.retry.max_delay, reason);
+    }
+
+    /// Whether lanes should wait before they take more: too much is unconfirmed, or half the window
+    /// sits here because dead letters are refused.
+    pub fn overloaded(&self) -> bool {
+        self.unconfirmed_bytes.load(Ordering::Relaxed) > self.max_unconfirmed_bytes
+            || self.kept.load(Ordering::Relaxed) > self.max_kept
+    }
+}
+
+impl Route {
+    fn send(&self, headers: Vec<(String, String)>, body: Bytes, urgent: bool, done: OnDone) {
+        let headers =
+            if self.headers.is_empty() { headers } else { self.headers.iter().cloned().chain(headers).collect() };
+        self.producer.send(SendRequest { destination: self.destination.clone(), headers, body }, urgent, done);
+    }
+}
+
+/// The outputs of one delivery: it is settled when all are answered.
+struct Group {
+    settler: Arc<Settler>,
+    missing: AtomicUsize,
+    bytes: usize,
+    state: Mutex<(Option<Job>, Option<String>)>,
+}
+
+impl Group {
+    fn answered(&self, answer: Result<(), String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(()) => self.settler.metrics.outputs.add_one(),
+            Err(detail) => state.1 = Some(detail),
+        }
+        if self.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let (job, refused) = (state.0.take(), state.1.take());
+        drop(state);
+        self.settler.unconfirmed_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let happened = refused.map_or(Happened::OutputsConfirmed, |detail| {
+            Happened::OutputRefused(Reason::new("output-refused", detail))
+        });
+        if let Some(job) = job {
+            self.settler.settle(job, happened);
+        }
+    }
+}
