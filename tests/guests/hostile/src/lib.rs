@@ -1,1 +1,38 @@
-//! x
+//! Processors that misbehave, one way each: one component under many names.
+//!
+//! The tests of the host's limits and of its settlement run them. What does not misbehave on a message
+//! forwards its body.
+
+mod macros;
+
+mod answers;
+mod crashes;
+mod floods;
+mod hangs;
+
+pub use answers::{Echo, InitFails, RejectAll, RetryAlways, RetryTwice, UnavailableAlways};
+pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
+pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
+pub use hangs::{Sleep, Slow, Spin, SpinInit, SpinOn};
+
+stompbox_sdk::export!(
+    Echo,
+    InitFails,
+    RejectAll,
+    RetryAlways,
+    RetryTwice,
+    UnavailableAlways,
+    MemoryBomb,
+    Panic,
+    StackOverflow,
+    TrapOnce,
+    BadHeader,
+    BadQueue,
+    LogFlood,
+    OutputFlood,
+    Sleep,
+    Slow,
+    Spin,
+    SpinInit,
+    SpinOn,
+);

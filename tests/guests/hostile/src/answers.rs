@@ -1,0 +1,75 @@
+//! Processors that answer properly, with each answer there is.
+
+use stompbox_sdk::{Context, Error, Message, Output, Processor};
+
+use crate::macros::processor;
+
+processor! {
+    /// Forwards each message.
+    Echo: forward
+}
+
+processor! {
+    /// Asks for a retry each time.
+    RetryAlways: |message| Err(Error::retry("always", format!("attempt {}", message.attempt)))
+}
+
+processor! {
+    /// Asks for a retry on attempts 1 and 2, then forwards.
+    RetryTwice: |message| match message.attempt {
+        1 | 2 => Err(Error::retry("twice", format!("attempt {}", message.attempt))),
+        _ => forward(message),
+    }
+}
+
+processor! {
+    /// Rejects each message.
+    RejectAll: |_| Err(Error::reject("never", "every message is rejected"))
+}
+
+processor! {
+    /// Says each time that a service is away.
+    UnavailableAlways: |_| Err(Error::unavailable("away", "the service never comes back"))
+}
+
+/// Fails to initialize.
+#[derive(Debug)]
+pub struct InitFails;
+
+impl Processor for InitFails {
+    const NAME: &'static str = "InitFails";
+    const SUMMARY: &'static str = "Fails to initialize.";
+
+    fn initialize(_: &Context) -> Result<Self, String> {
+        Err("it never initializes".to_owned())
+    }
+
+    fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
+        forward(message)
+    }
+}
+
+/// Forwards a message.
+pub(crate) fn forward(message: Message) -> Result<Vec<Output>, Error> {
+    Ok(vec![Output::new(message.body)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stompbox_sdk::testing;
+
+    #[test]
+    fn the_third_attempt_is_forwarded() {
+        for (attempt, forwarded) in [(1, false), (2, false), (3, true)] {
+            let message = Message { attempt, ..testing::message("x") };
+            assert_eq!(RetryTwice.process(message).is_ok(), forwarded, "{attempt}");
+        }
+    }
+
+    #[test]
+    fn summaries_come_from_the_docs() {
+        assert_eq!((Echo::NAME, Echo::SUMMARY), ("Echo", "Forwards each message."));
+        assert_eq!(testing::start::<InitFails>("null").unwrap_err(), "it never initializes");
+    }
+}
