@@ -1,6 +1,7 @@
 //! Stompbox.
 pub mod buffer;
 pub mod client;
+pub mod config;
 pub mod dead_letter;
 pub mod delivery;
 pub mod metrics;

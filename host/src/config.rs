@@ -1,0 +1,209 @@
+//! The configuration: PanDA's JSON files, unchanged, with our additions.
+//!
+//! [`Config::load`] turns a file into validated types, or says everything that is wrong with it at
+//! once. Called at start, by `check` and by each reload, always before any socket opens. Each type
+//! is in the file of its name, next to its keys and their defaults. Nothing here opens a socket or
+//! looks at the files that a configuration names.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod address;
+mod budget;
+mod document;
+mod fields;
+mod numbers;
+mod problem;
+mod processor;
+mod queue;
+mod retry;
+mod secret;
+mod server;
+#[cfg(test)]
+mod tests;
+mod vo;
+
+use budget::Budget;
+use fields::{Fields, Scope};
+use problem::Report;
+use processor::Known;
+
+pub use address::HostPort;
+pub use problem::{ConfigError, Problem};
+pub use processor::{InstanceMode, Processor};
+pub use queue::{AckMode, Queue};
+pub use retry::RetryPolicy;
+pub use secret::Secret;
+pub use server::{Connect, Server, Tls};
+pub use vo::Vo;
+
+use crate::sandbox::limits::Limits;
+
+/// A valid configuration: every reference in it leads somewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The brokers: `mb_servers`.
+    pub servers: BTreeMap<Arc<str>, Arc<Server>>,
+    /// The queues on them.
+    pub queues: BTreeMap<Arc<str>, Arc<Queue>>,
+    /// The processors, disabled ones included; a sender's configuration has none.
+    pub processors: BTreeMap<Arc<str>, Arc<Processor>>,
+    /// The virtual organisations.
+    pub vos: BTreeMap<Arc<str>, Arc<Vo>>,
+    /// Directories of components, resolved against the directory of the file.
+    pub plugins: Vec<PathBuf>,
+    /// Where the host may keep state over a restart.
+    pub state_dir: Option<PathBuf>,
+    /// Limits of a processor that says nothing; what is given here is also a ceiling.
+    pub limits: Limits,
+    /// The longest pause between two attempts to connect.
+    pub guard_period: Duration,
+    /// The page for operators and monitoring.
+    pub admin: Option<Admin>,
+    /// Bytes of deliveries that may wait in the whole host.
+    pub buffer_bytes: usize,
+    /// How long a delivery may be held without being processed.
+    pub max_hold: Duration,
+    /// Instances of the pool; counted from the lanes when not given.
+    pub max_instances: Option<u64>,
+}
+
+/// Where the host answers operators and monitoring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admin {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// A configuration and what is doubtful about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What works, but probably not as meant.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads a file, with the environment of this process. With `strict`, unknown and duplicate keys
+    /// are errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, is not JSON or is not valid.
+    pub fn load(file: &Path, strict: bool) -> Result<Loaded, ConfigError> {
+        let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            reason: reason(file, &source),
+            source,
+        })?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigError::NotUtf8 { file: file.to_owned(), line }
+        })?;
+        Self::parse(text, file, strict, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads the text of `file`, which is not opened: it is for messages and relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the text is not JSON or not a valid configuration.
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        strict: bool,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, ConfigError> {
+        let report = RefCell::new(Report { strict, ..Report::default() });
+        let tree = document::read(text, file, &report)?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        let scope = Scope { base, env, report: &report };
+        let config = Fields::read(String::new(), &tree, &scope, Self::read);
+        let Report { problems, warnings, .. } = report.into_inner();
+        if problems.is_empty() {
+            Ok(Loaded { config, warnings })
+        } else {
+            Err(ConfigError::Invalid { file: file.to_owned(), problems, warnings })
+        }
+    }
+
+    /// The processors that are to run: enabled, and so is the queue they read, if any.
+    pub fn active_processors(&self) -> impl Iterator<Item = &Arc<Processor>> {
+        self.processors.values().filter(|processor| processor.is_active(&self.queues))
+    }
+
+    fn read(fields: &Fields<'_>) -> Self {
+        fields.require("mb_servers");
+        fields.require("queues");
+        let host = Budget::read(fields, &Budget::default());
+        let servers = fields.entries("mb_servers", Server::read);
+        let queues = fields.entries("queues", |name, queue| Queue::read(name, queue, &servers));
+        let vos = fields.entries("vos", |name, vo| Vo::read(name, vo, &queues, &host));
+        let known = Known { queues: &queues, vos: &vos, host: &host };
+        let processors = fields.entries("processors", |name, each| Processor::read(name, each, &known));
+        let config = Self {
+            plugins: fields.files("plugins").unwrap_or_else(|| vec![fields.resolve("plugins")]),
+            state_dir: fields.file("state_dir"),
+            limits: host.limits(),
+            guard_period: fields.seconds("guard_period", 30.0, 0.1..=3_600.0),
+            admin: fields.nested("admin", Admin::read).flatten(),
+            buffer_bytes: fields.mebibytes("buffer_mb", 512, 1..=1_048_576),
+            max_hold: fields.seconds("max_hold_s", 600.0, 1.0..=1_500.0),
+            max_instances: fields.number("max_instances", 1..=100_000),
+            servers,
+            queues,
+            processors,
+            vos,
+        };
+        config.check_addresses(fields);
+        config
+    }
+
+    /// Warns of addresses that are not read, where PanDA's code reads all of them.
+    fn check_addresses(&self, fields: &Fields<'_>) {
+        let read_from = |server: &Server| {
+            let queues = self.active_processors().filter_map(|p| self.queues.get(p.in_queue.as_ref()?));
+            queues.into_iter().any(|queue| queue.server == server.name)
+        };
+        for server in self.servers.values() {
+            if server.connect.is_none() && server.addresses.len() > 1 && read_from(server) {
+                let names: Vec<String> = server.addresses.iter().map(ToString::to_string).collect();
+                let message = format!(
+                    "one of {}, chosen at random, is read, and the others are not while it is up; \
+                     say so with \"connect\": \"any\", or read them all with \"connect\": \"all\"",
+                    names.join(", ")
+                );
+                fields.warn_at("mb_servers", &server.name, message);
+            }
+        }
+    }
+}
+
+impl Admin {
+    fn read(fields: &Fields<'_>) -> Option<Self> {
+        let listen = fields.required("listen");
+        let address: Option<SocketAddr> = listen.parse().ok();
+        match address {
+            None if listen.is_empty() => {}
+            None => fields.error("listen", "must be address:port, such as \"127.0.0.1:9613\""),
+            Some(address) if address.ip().is_loopback() => {}
+            Some(_) => fields.warn("listen", "can be reached from other machines without a login"),
+        }
+        address.map(|listen| Self { listen })
+    }
+}
+
+/// Why a file cannot be read, for a reader who does not know the system's words.
+fn reason(file: &Path, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        _ if file.is_dir() => "it is a directory, not a file".to_owned(),
+        _ => error.to_string(),
+    }
+}
