@@ -1,3 +1,39 @@
-//! The sandbox.
+//! The sandbox: components as processors, each within its budget and without a capability of its own.
+//!
+//! The way in: an [`Engine`], one for the process; [`PluginDirs`] find a module's file; a [`Component`]
+//! is what it becomes, checked and compiled; a [`Spec`] says what a generation makes of it; an
+//! [`Instance`] lives in a lane and turns messages into outcomes. Guests are untrusted: whatever comes
+//! from one is bounded before it is used. Nothing here knows of brokers or of the configuration's files.
+
+mod bindings;
+mod cache;
+mod compile;
+mod component;
+mod counters;
+mod engine;
+mod failure;
+mod guest_log;
+mod host_api;
+mod input;
+mod instance;
+mod limiter;
 pub mod limits;
+mod load_error;
+mod lookup;
+mod output;
+mod spec;
+mod state;
+mod text;
+mod ticker;
+mod wasi;
+mod world;
+
+pub use component::{Component, Description, ProcessorInfo};
+pub use counters::Counters;
+pub use engine::{Engine, EngineConfig, MAX_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, SandboxError};
+pub use instance::{Called, Failed, Instance, StartError};
 pub use limits::Limits;
+pub use load_error::LoadError;
+pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs};
+pub use spec::Spec;
+pub use world::Kind;

@@ -1,0 +1,351 @@
+//! Checks what a guest answered, and turns it into an [`Outcome`].
+//!
+//! Called by [`super::instance`] after each call. Everything here comes from an untrusted guest: every
+//! number is bounded, every name is checked, and every refusal names what it refused. It must never
+//! repair an output: a wrong one is the author's to mend.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    bindings::stompbox::processor::types::{Failure, Output as GuestOutput, Reason as GuestReason},
+    limits::Limits,
+    text::{nearest, one_line},
+};
+use crate::outcome::{CallError, Outcome, Output, Reason};
+
+/// Headers of one output.
+const MAX_HEADERS: usize = 64;
+/// Bytes of a header's name, and of a reason's code.
+const MAX_NAME_BYTES: usize = 64;
+/// Bytes of a header's value.
+const MAX_VALUE_BYTES: usize = 1 << 10;
+/// Bytes of a reason's detail.
+const MAX_DETAIL_BYTES: usize = 1 << 10;
+/// The longest delay that is handed on; the host clamps it further.
+const MAX_DELAY: Duration = Duration::from_secs(7 * 86_400);
+
+/// Headers that belong to the host or to the broker, in lower case.
+const REFUSED: [&str; 12] = [
+    "destination",
+    "receipt",
+    "transaction",
+    "content-length",
+    "subscription",
+    "ack",
+    "id",
+    "message-id",
+    "login",
+    "passcode",
+    "host",
+    "selector",
+];
+/// Beginnings of such headers, in lower case.
+const REFUSED_PREFIXES: [&str; 3] = ["stompbox_", "_amq_", "amq_scheduled_"];
+
+/// What a guest answered.
+pub(crate) type Answer = Result<Vec<GuestOutput>, Failure>;
+
+/// An answer that passed: the decision, and how many outputs have nowhere to go because the processor
+/// has no `out_queue` (PanDA ignores what such a plugin returns).
+#[derive(Debug, PartialEq)]
+pub(crate) struct Checked {
+    pub(crate) outcome: Outcome,
+    pub(crate) unsent: u32,
+}
+
+/// What a processor may send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    /// How much.
+    pub(crate) limits: &'a Limits,
+    /// Where to.
+    pub(crate) out_queues: &'a [Arc<str>],
+    /// Where an output goes that names no queue.
+    pub(crate) default_queue: Option<&'a Arc<str>>,
+}
+
+/// Checks an answer against the limits and grants of its processor.
+pub(crate) fn check(answer: Answer, rules: Rules<'_>) -> Result<Checked, CallError> {
+    match answer {
+        Ok(outputs) => check_outputs(outputs, rules),
+        Err(failure) => Ok(Checked { outcome: failed(failure), unsent: 0 }),
+    }
+}
+
+fn failed(failure: Failure) -> Outcome {
+    match failure {
+        Failure::Retry(retry) => Outcome::Retry {
+            reason: reason(&retry.reason),
+            delay: retry.delay_ms.map(|ms| Duration::from_millis(ms).min(MAX_DELAY)),
+        },
+        Failure::Reject(why) => Outcome::Reject(reason(&why)),
+        Failure::Unavailable(why) => Outcome::Unavailable(reason(&why)),
+        Failure::Other(text) => {
+            let why = Reason { code: "other".to_owned(), detail: detail(&text) };
+            Outcome::Retry { reason: why, delay: None }
+        }
+    }
+}
+
+fn reason(guest: &GuestReason) -> Reason {
+    Reason { code: code(&guest.code), detail: detail(&guest.detail) }
+}
+
+/// Makes a word of `[a-z0-9-]` out of any text; an empty one becomes `other`.
+fn code(text: &str) -> String {
+    let code: String = text
+        .chars()
+        .take(MAX_NAME_BYTES)
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .collect();
+    if code.is_empty() { "other".to_owned() } else { code }
+}
+
+fn detail(text: &str) -> String {
+    one_line(text, MAX_DETAIL_BYTES).into_owned()
+}
+
+fn check_outputs(outputs: Vec<GuestOutput>, rules: Rules<'_>) -> Result<Checked, CallError> {
+    let (count, limit) = (outputs.len(), rules.limits.outputs);
+    if count > limit {
+        return Err(CallError::OutputLimit(format!("{count} outputs, the limit is {limit}")));
+    }
+    let (bytes, limit) = (outputs.iter().map(size).fold(0, usize::saturating_add), rules.limits.output_bytes);
+    if bytes > limit {
+        let detail = format!("{bytes} bytes of outputs, the limit is {limit}");
+        return Err(CallError::OutputLimit(detail));
+    }
+    let mut checked = Vec::with_capacity(count);
+    let mut unsent = 0_u32;
+    for (index, output) in outputs.into_iter().enumerate() {
+        let invalid = |what: String| CallError::OutputInvalid(format!("output {index}: {what}"));
+        check_headers(&output.headers).map_err(invalid)?;
+        match queue(output.queue.as_deref(), rules).map_err(invalid)? {
+            Some(queue) => {
+                let body = Bytes::from(output.body);
+                checked.push(Output { queue, headers: output.headers, body });
+            }
+            None => unsent = unsent.saturating_add(1),
+        }
+    }
+    Ok(Checked { outcome: Outcome::Ok(checked), unsent })
+}
+
+/// The bytes of an output, headers included.
+fn size(output: &GuestOutput) -> usize {
+    output
+        .headers
+        .iter()
+        .fold(output.body.len(), |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()))
+}
+
+/// Finds the queue of an output; none where it names none and the processor has no `out_queue`.
+fn queue(name: Option<&str>, rules: Rules<'_>) -> Result<Option<Arc<str>>, String> {
+    let Some(name) = name else { return Ok(rules.default_queue.cloned()) };
+    if let Some(queue) = rules.out_queues.iter().find(|queue| &***queue == name) {
+        return Ok(Some(Arc::clone(queue)));
+    }
+    let known = rules.out_queues.iter().map(|queue| &**queue);
+    let hint = nearest(name, known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    let name = one_line(name, 100);
+    Err(format!("queue `{name}` is not one that this processor may send to{hint}"))
+}
+
+fn check_headers(headers: &[(String, String)]) -> Result<(), String> {
+    if headers.len() > MAX_HEADERS {
+        return Err(format!("{} headers, the limit is {MAX_HEADERS}", headers.len()));
+    }
+    headers.iter().try_for_each(|(name, value)| check_header(name, value))
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let shown = || one_line(name, 100);
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(legal) {
+        return Err(format!("header name `{}` is not [A-Za-z0-9_.-]{{1,64}}", shown()));
+    }
+    if is_refused(name) {
+        return Err(format!("header `{name}` belongs to the host"));
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(format!("header `{name}` has {} bytes, the limit is {MAX_VALUE_BYTES}", value.len()));
+    }
+    if value.contains(char::is_control) {
+        return Err(format!("header `{name}` has a control character"));
+    }
+    check_typed(name, value)
+}
+
+fn is_refused(name: &str) -> bool {
+    let starts = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused)) || REFUSED_PREFIXES.iter().any(starts)
+}
+
+/// Checks the headers that brokers read as numbers and truth values.
+fn check_typed(name: &str, value: &str) -> Result<(), String> {
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    let (right, wanted) = match name {
+        "priority" => (digits && value.len() == 1, "a number from 0 to 9"),
+        "expires" | "ttl" => (digits && value.parse::<i64>().is_ok(), "a number of milliseconds"),
+        "persistent" => (matches!(value, "true" | "false"), "true or false"),
+        _ => return Ok(()),
+    };
+    if right { Ok(()) } else { Err(format!("header `{name}` must be {wanted}, not `{}`", one_line(value, 100))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::{Answer, CallError, Checked, Failure, GuestOutput, GuestReason, Limits, Outcome, Rules, check};
+    use crate::{outcome::Reason, sandbox::bindings::stompbox::processor::types::RetryRequest};
+
+    fn checked(answer: Answer) -> Result<Checked, CallError> {
+        let limits = Limits { outputs: 2, output_bytes: 100, ..Limits::default() };
+        let queues: [Arc<str>; 2] = ["out".into(), "more".into()];
+        check(answer, Rules { limits: &limits, out_queues: &queues, default_queue: Some(&queues[0]) })
+    }
+
+    fn output(headers: &[(&str, &str)], body_bytes: usize) -> GuestOutput {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        GuestOutput { queue: None, headers, body: vec![b'x'; body_bytes], extra: Vec::new() }
+    }
+
+    /// Why an output with this header is refused; none where it is not.
+    fn refusal(name: &str, value: &str) -> Option<String> {
+        let rules = Rules { limits: &Limits::default(), out_queues: &[], default_queue: None };
+        match check(Ok(vec![output(&[(name, value)], 0)]), rules) {
+            Ok(_) => None,
+            Err(CallError::OutputInvalid(detail)) => Some(detail),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn count_and_bytes_are_bounded_exactly() {
+        assert!(checked(Ok(vec![output(&[], 0), output(&[], 0)])).is_ok());
+        let told = checked(Ok(vec![output(&[], 0); 3])).unwrap_err();
+        assert_eq!(told, CallError::OutputLimit("3 outputs, the limit is 2".to_owned()));
+        assert!(checked(Ok(vec![output(&[("ab", "cd")], 46), output(&[], 50)])).is_ok());
+        let told = checked(Ok(vec![output(&[("ab", "cd")], 46), output(&[], 51)])).unwrap_err();
+        assert_eq!(told, CallError::OutputLimit("101 bytes of outputs, the limit is 100".to_owned()));
+    }
+
+    #[test]
+    fn queues_are_resolved_or_refused() {
+        let to = |queue: &str| checked(Ok(vec![GuestOutput { queue: Some(queue.to_owned()), ..output(&[], 1) }]));
+        for (queue, expected) in [("out", "out"), ("more", "more")] {
+            assert!(matches!(to(queue).unwrap().outcome, Outcome::Ok(o) if &*o[0].queue == expected));
+        }
+        assert!(matches!(checked(Ok(vec![output(&[], 1)])).unwrap().outcome, Outcome::Ok(o) if &*o[0].queue == "out"));
+        let CallError::OutputInvalid(told) = to("mroe").unwrap_err() else { panic!() };
+        assert!(told.starts_with("output 0: queue `mroe` is not one") && told.ends_with("`more`?"), "{told}");
+    }
+
+    #[test]
+    fn headers_of_the_host_are_refused_in_any_case() {
+        let names = [
+            "destination",
+            "Receipt",
+            "TRANSACTION",
+            "content-length",
+            "subscription",
+            "ack",
+            "id",
+            "message-id",
+            "login",
+            "passcode",
+            "host",
+            "selector",
+            "stompbox_id",
+            "STOMPBOX_x",
+            "_AMQ_DUPL_ID",
+            "_amq_x",
+            "AMQ_SCHEDULED_DELAY",
+            "amq_scheduled_cron",
+        ];
+        for name in names {
+            let told = refusal(name, "x").expect(name);
+            assert_eq!(told, format!("output 0: header `{name}` belongs to the host"));
+        }
+        for name in ["content-type", "correlation-id", "identity", "x-host", "stompbox", "AMQ_SCHEDULED"] {
+            assert_eq!(refusal(name, "x"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_and_values_keep_their_shape() {
+        assert_eq!(refusal(&"n".repeat(64), &"v".repeat(1_024)), None);
+        assert_eq!(refusal("A-z_0.9", "any text, ünïcode: too"), None);
+        for name in ["", "a b", "a:b", "a\nb", "ä", &"n".repeat(65)] {
+            assert!(refusal(name, "x").is_some(), "{name:?}");
+        }
+        for value in ["a\nb", "a\0", "\u{85}", &"v".repeat(1_025)] {
+            assert!(refusal("a", value).is_some(), "{value:?}");
+        }
+        let many: Vec<(&str, &str)> = vec![("a", "b"); 65];
+        let rules = Rules { limits: &Limits::default(), out_queues: &[], default_queue: None };
+        assert!(check(Ok(vec![output(&many[..64], 0)]), rules).is_ok());
+        assert!(check(Ok(vec![output(&many, 0)]), rules).is_err());
+    }
+
+    #[test]
+    fn typed_headers_are_checked() {
+        let right = [
+            ("priority", "0"),
+            ("priority", "9"),
+            ("expires", "1700000000000"),
+            ("ttl", "0"),
+            ("persistent", "true"),
+            ("persistent", "false"),
+        ];
+        for (name, value) in right {
+            assert_eq!(refusal(name, value), None, "{name}: {value}");
+        }
+        let wrong = [
+            ("priority", "10"),
+            ("priority", "-1"),
+            ("priority", ""),
+            ("priority", "x"),
+            ("expires", "-1"),
+            ("expires", "1e3"),
+            ("ttl", ""),
+            ("ttl", "99999999999999999999"),
+            ("persistent", "TRUE"),
+            ("persistent", "1"),
+        ];
+        for (name, value) in wrong {
+            assert!(refusal(name, value).is_some_and(|told| told.contains("must be")), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn failures_become_clean_reasons() {
+        let outcome = |failure| checked(Err(failure)).unwrap().outcome;
+        let reason = |code: &str, detail: &str| Reason { code: code.to_owned(), detail: detail.to_owned() };
+        let guest = |code: &str, detail: &str| GuestReason { code: code.to_owned(), detail: detail.to_owned() };
+        assert_eq!(outcome(Failure::Reject(guest("No Such", "a\nb"))), Outcome::Reject(reason("no-such", "a\\nb")));
+        assert_eq!(outcome(Failure::Unavailable(guest("", "x"))), Outcome::Unavailable(reason("other", "x")));
+        let other = Outcome::Retry { reason: reason("other", "text"), delay: None };
+        assert_eq!(outcome(Failure::Other("text".to_owned())), other);
+        let Outcome::Reject(long) = outcome(Failure::Reject(guest(&"ä".repeat(100), &"ä".repeat(1_000)))) else {
+            panic!()
+        };
+        assert_eq!((long.code.len(), long.detail.len()), (64, 1_024));
+    }
+
+    #[test]
+    fn absurd_delays_are_cut() {
+        for (asked, given) in [(1_500, 1_500), (u64::MAX, 7 * 86_400_000)] {
+            let retry = RetryRequest {
+                reason: GuestReason { code: "x".to_owned(), detail: String::new() },
+                delay_ms: Some(asked),
+            };
+            let Outcome::Retry { delay, .. } = checked(Err(Failure::Retry(retry))).unwrap().outcome else { panic!() };
+            assert_eq!(delay, Some(Duration::from_millis(given)));
+        }
+    }
+}
