@@ -19,7 +19,7 @@ pub use address::Address;
 pub use connection::Connection;
 pub use flavour::Flavour;
 pub use producer::{OnDone, Producer, ProducerTask, Rejected, SendRequest};
-pub use session::{AckMode, Phase, Session, Subscription};
+pub use session::{AckMode, Phase, Session, SessionState, Subscription};
 
 /// How to open a connection to one server.
 #[derive(Clone)]

@@ -1,17 +1,87 @@
 //! A generation: what a processor runs as, immutable and numbered.
 //!
-//! Component, parameters and limits together; lanes hold the one they were given. The place where the
-//! next generation is swapped in between two messages.
+//! Component, parameters and limits together. [`Generation::load`] is called off the hot path, by
+//! `check` and at start; lanes hold the one they were given. The place where the next generation will
+//! be swapped in between two messages.
 
 use std::sync::Arc;
 
-use crate::sandbox::Spec;
+use crate::{
+    config,
+    sandbox::{Component, Counters, Engine, Kind, PluginDirs, Spec},
+};
 
 /// One version of a processor, as it runs.
 #[derive(Debug, Clone)]
 pub struct Generation {
-    /// What an instance is made of. Holds number, component digest, parameters, limits and queues.
+    /// What an instance is made of: component, number, limits, parameters, queues.
     pub spec: Arc<Spec>,
-    /// Whether each message gets an instance of its own.
-    pub fresh: bool,
+}
+
+/// Why a processor cannot run, with the configuration key at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The key below the processor's object.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Generation {
+    /// Finds, compiles (or loads from the cache) and checks the component of a processor.
+    ///
+    /// # Errors
+    /// The component is missing, unusable, or does not offer what the configuration asks for.
+    pub fn load(
+        engine: &Engine,
+        plugins: &PluginDirs,
+        processor: &config::Processor,
+        number: u64,
+    ) -> Result<Self, Refusal> {
+        let refuse = |key: &'static str, error: &dyn std::error::Error| Refusal { key, message: with_sources(error) };
+        let found = plugins.find(&processor.module).map_err(|e| refuse("module", &e))?;
+        let component = Component::load_file(engine, &found).map_err(|e| refuse("module", &e))?;
+        component.processor(&processor.class).map_err(|e| refuse("name", &e))?;
+        match (component.kind(), &processor.in_queue) {
+            (Kind::Handler, Some(_)) => {}
+            (Kind::Handler, None) => {
+                return Err(Refusal {
+                    key: "in_queue",
+                    message: "the component handles messages: name the queue it reads".into(),
+                });
+            }
+            (Kind::Timer, _) => {
+                let message = "the component is of world source, which works by the clock: this version runs only processors with an in_queue";
+                return Err(Refusal { key: "module", message: message.into() });
+            }
+        }
+        let spec = Spec {
+            component,
+            class: processor.class.clone(),
+            processor: processor.name.clone(),
+            vo: processor.vo.clone().unwrap_or_default(),
+            generation: number,
+            limits: processor.limits.clone(),
+            params: processor.params.to_string(),
+            out_queues: processor.writes_to().cloned().collect(),
+            default_queue: processor.out_queue.clone(),
+            fresh: processor.instance == config::InstanceMode::Fresh,
+            counters: Arc::new(Counters::default()),
+        };
+        Ok(Self { spec: Arc::new(spec) })
+    }
+}
+
+/// An error and all its causes in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -100,7 +100,12 @@ impl Lane {
             Ok(called) => {
                 metrics.fuel.add(called.fuel);
                 metrics.unsent.add(u64::from(called.unsent));
-                let left = if self.generation.fresh { called.instance.terminate(); None } else { Some(called.instance) };
+                let left = if self.generation.spec.fresh {
+                    called.instance.terminate();
+                    None
+                } else {
+                    Some(called.instance)
+                };
                 (Happened::Decided(called.outcome), left)
             }
             Err(failed) => {

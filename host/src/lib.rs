@@ -1,13 +1,51 @@
-//! Stompbox.
-pub mod buffer;
-pub mod client;
+//! Stompbox: a host for message processors between STOMP queues, each in a sandbox of its own.
+//!
+//! # The way of a message
+//!
+//! The modules stand below in the order in which a message meets them; to follow one from the socket to
+//! its acknowledgement, read:
+//!
+//! 1. [`stomp::codec`] cuts a frame out of what a socket brought, without copying the body.
+//! 2. [`client::session`] owns the consumer connection. It turns the frame into a [`delivery::Delivery`]:
+//!    the message plus the duty to settle it.
+//! 3. [`buffer`] keeps deliveries until a lane is free. When it is full the socket is not read.
+//! 4. [`lane`] takes one, on a thread of its own, and calls the component: [`sandbox::Instance::process`].
+//! 5. [`outcome::decide`] is the table that says what follows from the answer: send, retry, dead letter.
+//! 6. [`settle`] does it. Outputs go to [`client::producer`], which owns the sending connection.
+//! 7. When the broker has confirmed all outputs, [`settle::Settler`] acknowledges the delivery, and the
+//!    session writes the ACK.
+//!
+//! Nothing is lost, because step 7 comes after the RECEIPT of every output. Nothing escapes, because a
+//! guest has only what [`sandbox`] gives it. [`app`] wires it all together and ends it in order.
+
+pub mod cli;
+pub mod commands;
+pub mod telemetry;
+
 pub mod config;
-pub mod dead_letter;
-pub mod delivery;
-pub mod dev_broker;
-pub mod metrics;
-pub mod outcome;
-pub mod retry;
-pub mod sandbox;
-pub mod settle;
+
+pub mod app;
+
 pub mod stomp;
+
+pub mod client;
+pub mod delivery;
+
+pub mod buffer;
+pub mod retry;
+
+pub mod generation;
+pub mod lane;
+
+pub mod sandbox;
+
+pub mod outcome;
+
+pub mod settle;
+
+pub mod dead_letter;
+
+pub mod metrics;
+pub mod shutdown;
+
+pub mod dev_broker;

@@ -1,2 +1,74 @@
-//! x
-fn main() {}
+//! The `stompbox` program: command line -> telemetry -> configuration -> app -> wait -> drain -> exit
+//! code.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use stompbox::{
+    app::{Drained, Prepared},
+    cli::{Cli, Command, Run},
+    commands::{self, EXIT_USAGE},
+    shutdown::Signals,
+    telemetry,
+};
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            let wrong = answer.use_stderr();
+            // Nothing can be told where the terminal is gone.
+            let _ = answer.print();
+            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(error) = telemetry::init(cli.log_filter(), cli.log_format) {
+        eprintln!("error: {error}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let result = match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => commands::check::check(&args),
+        Command::Demo(args) => commands::demo::demo(&args),
+        Command::DevBroker(args) => commands::dev_broker::dev_broker(&args),
+        Command::Inspect(args) => commands::inspect::inspect(&args),
+        Command::Build(args) => commands::build::build(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: &Run) -> anyhow::Result<ExitCode> {
+    let prepared = match commands::prepare(&args.config, args.strict) {
+        Ok(prepared) => prepared,
+        Err(code) => return Ok(code),
+    };
+    commands::runtime()?.block_on(serve(prepared, args))
+}
+
+async fn serve(prepared: Prepared, args: &Run) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let running = prepared.start().context("cannot start the lanes")?;
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = running.ready() => {
+            info!("every queue is subscribed");
+            signals.next().await
+        }
+    };
+    info!("{signal} received");
+    let metrics = running.metrics().clone();
+    let drained = tokio::select! {
+        drained = running.drain(args.grace) => drained,
+        signal = signals.next() => {
+            warn!("{signal} again: leaving at once, the broker delivers again what was not acknowledged");
+            Drained::Forced
+        }
+    };
+    commands::log_totals(&metrics);
+    Ok(if drained == Drained::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -46,10 +46,10 @@ impl Flavour {
         }
     }
 
-    /// Whether the connection is still of use after an ERROR frame. ActiveMQ goes on, the others close.
+    /// Whether the connection is still of use after an ERROR frame: RabbitMQ and Artemis close it.
     #[must_use]
     pub fn survives_error(self) -> bool {
-        self == Self::ActiveMq
+        matches!(self, Self::ActiveMq | Self::Embedded)
     }
 }
 

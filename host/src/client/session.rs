@@ -26,6 +26,8 @@ use crate::{
 const SUBSCRIPTION: &str = "stompbox";
 /// The receipt that confirms SUBSCRIBE.
 const SUBSCRIBED: &str = "subscribed";
+/// The receipt that confirms UNSUBSCRIBE.
+const UNSUBSCRIBED: &str = "unsubscribed";
 /// The receipt of DISCONNECT.
 const GOODBYE: &str = "goodbye";
 /// How long a broker may leave an ACK or SUBSCRIBE without its RECEIPT while we read.
@@ -79,6 +81,17 @@ pub enum Phase {
     Finish,
 }
 
+/// Where a session stands; the order is that of its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SessionState {
+    /// Not connected, or not subscribed yet.
+    Connecting,
+    /// The broker has confirmed the subscription.
+    Subscribed,
+    /// The broker has confirmed its end: no further message will come.
+    Unsubscribed,
+}
+
 /// One consumer connection and all its successors.
 pub struct Session {
     options: ConnectOptions,
@@ -86,33 +99,38 @@ pub struct Session {
     intake: Arc<dyn Intake>,
     phase: watch::Receiver<Phase>,
     acks: Arc<Acks>,
-    connected: watch::Sender<bool>,
+    state: watch::Sender<SessionState>,
 }
 
 impl Session {
     /// Creates a session that will fill `intake` once [`Session::run`] is spawned. The second value
-    /// tells whether it is subscribed.
+    /// tells where it stands.
     #[must_use]
     pub fn new(
         options: ConnectOptions,
         subscription: Subscription,
         intake: Arc<dyn Intake>,
         phase: watch::Receiver<Phase>,
-    ) -> (Self, watch::Receiver<bool>) {
+    ) -> (Self, watch::Receiver<SessionState>) {
         let acks = Arc::new(Acks::new(subscription.window, SUBSCRIPTION));
-        let (connected, is_connected) = watch::channel(false);
-        (Self { options, subscription, intake, phase, acks, connected }, is_connected)
+        let (state, watched) = watch::channel(SessionState::Connecting);
+        (Self { options, subscription, intake, phase, acks, state }, watched)
     }
 
     /// Consumes until the phase is over; breaks are logged and mended here.
     pub async fn run(mut self) {
+        self.run_epochs().await;
+        self.state.send_replace(SessionState::Unsubscribed);
+    }
+
+    async fn run_epochs(&mut self) {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() == Phase::Run {
             let began = Instant::now();
             let result = self.one_epoch().await;
             self.acks.close_epoch();
-            self.connected.send_replace(false);
             let Err(error) = result else { return };
+            self.state.send_replace(SessionState::Connecting);
             if began.elapsed() >= STABLE {
                 backoff.reset();
             }
@@ -219,9 +237,11 @@ impl Session {
     }
 
     fn receipt(&self, epoch: &mut Epoch, id: &str) {
-        if id == SUBSCRIBED {
+        if id == UNSUBSCRIBED {
+            self.state.send_replace(SessionState::Unsubscribed);
+        } else if id == SUBSCRIBED {
             epoch.subscribed = true;
-            self.connected.send_replace(true);
+            self.state.send_replace(SessionState::Subscribed);
             info!(server = %self.options.server, queue = %self.subscription.queue, peer = %epoch.connection.peer,
                   broker = ?epoch.connection.flavour, window = self.subscription.window, "subscribed");
         } else {
@@ -246,7 +266,7 @@ impl Session {
             epoch.unsubscribed = true;
             epoch.connection.put(
                 Command::Unsubscribe,
-                [("id", SUBSCRIPTION), ("destination", &self.subscription.destination)],
+                [("id", SUBSCRIPTION), ("destination", &self.subscription.destination), ("receipt", UNSUBSCRIBED)],
                 b"",
             )?;
         }

@@ -183,7 +183,12 @@ impl Decoder {
 
     fn content_length(&self, headers: &Headers) -> Result<Option<usize>, DecodeError> {
         let Some(text) = headers.get("content-length") else { return Ok(None) };
-        let length: usize = text.trim().parse().map_err(|_| DecodeError::ContentLength(excerpt(text.as_bytes())))?;
+        let wrong = || DecodeError::ContentLength(excerpt(text.as_bytes()));
+        let digits = text.trim();
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(wrong()); // Rust would take "+5" too.
+        }
+        let length: usize = digits.parse().map_err(|_| wrong())?;
         self.check_body(length)?;
         Ok(Some(length))
     }

@@ -78,6 +78,7 @@ fn bad_input_is_named() {
         (b"MESSAGE\nnocolon\n\n\0", "\"nocolon\" of MESSAGE has no colon"),
         (b"MESSAGE\ncontent-length:x\n\n\0", "content-length \"x\""),
         (b"MESSAGE\ncontent-length:-1\n\n\0", "content-length \"-1\""),
+        (b"MESSAGE\ncontent-length:+1\n\na\0", "content-length \"+1\""),
         (b"MESSAGE\ncontent-length:1\n\nab\0", "longer than its content-length of 1"),
         (b"MESSAGE\ncontent-length:99999999999\n\n", "body in bytes exceeds the limit"),
     ] {

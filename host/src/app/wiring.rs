@@ -1,0 +1,236 @@
+//! From configured names to connected parts: one buffer and session per in queue, one producer per
+//! server for outputs and one for dead letters, one settler per processor.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    buffer::{Buffer, BufferOptions, HostBytes},
+    client::{self, ConnectOptions, Phase, Producer, ProducerTask, Session, SessionState, Subscription},
+    config::{self, Config, Problem, Processor},
+    dead_letter::{self, Origin},
+    generation::Generation,
+    metrics::ProcessorMetrics,
+    retry::RetryPolicy,
+    settle::{Route, Settler},
+};
+
+/// Parts made so far, and what makes the next.
+pub(super) struct Wiring<'a> {
+    config: &'a Config,
+    consuming: watch::Receiver<Phase>,
+    sending: watch::Receiver<Phase>,
+    host_bytes: Arc<HostBytes>,
+    by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
+    by_server: BTreeMap<(Arc<str>, Use), Producer>,
+    pub(super) buffers: Vec<Arc<Buffer>>,
+    pub(super) producer_tasks: Vec<(Arc<str>, ProducerTask)>,
+    pub(super) sessions: Vec<(Arc<str>, Session, watch::Receiver<SessionState>)>,
+}
+
+/// Dead letters have a connection of their own: a broker that stops taking outputs must still take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Outputs,
+    DeadLetters,
+}
+
+impl<'a> Wiring<'a> {
+    pub(super) fn new(config: &'a Config, consuming: watch::Receiver<Phase>, sending: watch::Receiver<Phase>) -> Self {
+        Self {
+            config,
+            consuming,
+            sending,
+            host_bytes: HostBytes::new(config.buffer_bytes),
+            by_queue: BTreeMap::new(),
+            by_server: BTreeMap::new(),
+            buffers: Vec::new(),
+            producer_tasks: Vec::new(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// The settler of a processor, with all it needs.
+    pub(super) fn settler(&mut self, processor: &Processor, generation: &Generation) -> Arc<Settler> {
+        let in_queue = self.queue(processor.in_queue.as_ref());
+        let (buffer, reader) = self.buffer(&in_queue);
+        let routes = processor.writes_to().cloned().collect::<Vec<_>>();
+        let routes = routes.iter().filter_map(|name| Some((name.clone(), self.route(name)?))).collect();
+        let configured = processor.dead_letter.clone().or_else(|| in_queue.dead_letter.clone());
+        let destination = configured.unwrap_or_else(|| dead_letter::default_destination(&in_queue.destination));
+        let dead_letters = Route {
+            producer: self.producer(&in_queue.server, Use::DeadLetters),
+            destination: destination.into(),
+            headers: Vec::new(),
+        };
+        Arc::new(Settler {
+            max_kept: window(self.config, &in_queue) / 2,
+            buffer,
+            reader,
+            routes,
+            dead_letters,
+            origin: Origin {
+                processor: processor.name.clone(),
+                module: processor.module.clone(),
+                digest: generation.spec.component.digest().to_owned(),
+                generation: generation.spec.generation,
+            },
+            retry: retry_policy(&processor.retry),
+            metrics: Arc::new(ProcessorMetrics::default()),
+            max_unconfirmed_bytes: processor.unconfirmed_bytes,
+            unconfirmed_bytes: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+        })
+    }
+
+    /// References were checked by the configuration: a missing queue cannot happen, and is one that
+    /// nobody feeds.
+    fn queue(&self, name: Option<&Arc<str>>) -> Arc<config::Queue> {
+        #[expect(
+            clippy::expect_used,
+            reason = "Generation::load refuses processors without in_queue, Config unknown queues"
+        )]
+        name.and_then(|name| self.config.queues.get(name)).cloned().expect("a checked in_queue")
+    }
+
+    /// The buffer of a queue and the number of this reader in it; opens the session with the first.
+    fn buffer(&mut self, queue: &config::Queue) -> (Arc<Buffer>, usize) {
+        if let Some((buffer, readers)) = self.by_queue.get_mut(&queue.name) {
+            *readers += 1;
+            return (buffer.clone(), *readers - 1);
+        }
+        let window = window(self.config, queue);
+        let readers = self.config.active_processors().filter(|p| p.in_queue.as_ref() == Some(&queue.name)).count();
+        let options = BufferOptions {
+            max_len: queue.max_buffer_len,
+            max_bytes: queue.max_buffer_bytes,
+            window,
+            readers,
+            finish_all: queue.ack_mode == config::AckMode::Auto,
+        };
+        let buffer = Arc::new(Buffer::new(options, self.host_bytes.clone()));
+        let mut connect = self.connect_options(&queue.server);
+        connect.verbose |= queue.verbose;
+        let (session, state) =
+            Session::new(connect, subscription(queue, window), buffer.clone(), self.consuming.clone());
+        self.sessions.push((queue.name.clone(), session, state));
+        self.buffers.push(buffer.clone());
+        self.by_queue.insert(queue.name.clone(), (buffer.clone(), 1));
+        (buffer, 0)
+    }
+
+    fn route(&mut self, queue: &Arc<str>) -> Option<Route> {
+        let queue = self.config.queues.get(queue)?.clone();
+        let mut headers = vec![("persistent".to_owned(), queue.persistent.to_string())];
+        headers.extend(queue.send_headers.iter().cloned());
+        let producer = self.producer(&queue.server, Use::Outputs);
+        Some(Route { producer, destination: queue.destination.as_str().into(), headers })
+    }
+
+    fn producer(&mut self, server: &Arc<str>, what: Use) -> Producer {
+        if let Some(producer) = self.by_server.get(&(server.clone(), what)) {
+            return producer.clone();
+        }
+        let (producer, task) = Producer::new(self.connect_options(server), self.sending.clone());
+        self.producer_tasks.push((server.clone(), task));
+        self.by_server.insert((server.clone(), what), producer.clone());
+        producer
+    }
+
+    fn connect_options(&self, server: &Arc<str>) -> ConnectOptions {
+        #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
+        let server = self.config.servers.get(server).expect("a checked server");
+        ConnectOptions {
+            server: server.name.clone(),
+            addresses: server
+                .addresses
+                .iter()
+                .map(|a| client::Address { host: a.host.clone(), port: a.port })
+                .collect(),
+            username: server.username.clone(),
+            passcode: server.passcode.as_ref().map(|secret| secret.expose().to_owned()),
+            vhost: server.vhost.clone(),
+            client_id: server.client_id.clone(),
+            send_heartbeat: server.send_heartbeat,
+            recv_heartbeat: server.recv_heartbeat,
+            verbose: server.verbose,
+            max_backoff: self.config.guard_period,
+        }
+    }
+}
+
+/// What the broker may have outstanding: what waits, and one for each lane.
+fn window(config: &Config, queue: &config::Queue) -> usize {
+    let readers = config.active_processors().filter(|processor| processor.in_queue.as_ref() == Some(&queue.name));
+    queue.max_buffer_len + readers.map(|processor| processor.n_threads).sum::<usize>()
+}
+
+fn subscription(queue: &config::Queue, window: usize) -> Subscription {
+    if queue.ack_mode == config::AckMode::Client {
+        tracing::warn!(queue = %queue.name, "ack_mode client is run as client-individual in this version");
+    }
+    let selector = queue.selector.iter().map(|selector| ("selector".to_owned(), selector.clone()));
+    Subscription {
+        queue: queue.name.clone(),
+        destination: queue.destination.clone(),
+        ack_mode: match queue.ack_mode {
+            config::AckMode::Auto => client::AckMode::Auto,
+            // Cumulative ACKs come later; acknowledging each message by itself keeps every promise of `client`.
+            config::AckMode::Client | config::AckMode::ClientIndividual => client::AckMode::ClientIndividual,
+        },
+        window,
+        headers: selector.chain(queue.headers.iter().cloned()).collect(),
+    }
+}
+
+fn retry_policy(policy: &config::RetryPolicy) -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: policy.max_attempts,
+        min_delay: policy.min_delay,
+        max_delay: policy.max_delay,
+        max_unavailable: policy.max_unavailable,
+    }
+}
+
+/// What active processors need and this version does not have: refused at start rather than ignored.
+pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
+    let queues = config.active_processors().flat_map(|p| p.in_queue.iter().chain(p.writes_to()));
+    let queues: BTreeMap<_, _> = queues.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
+    let servers: BTreeMap<_, _> =
+        queues.values().filter_map(|q| Some((&q.server, config.servers.get(&q.server)?))).collect();
+    let mut problems = Vec::new();
+    let mut refuse = |path: String, message: &str| problems.push(Problem { path, message: message.to_owned() });
+    for (name, server) in servers {
+        if server.tls.is_some() {
+            refuse(format!("mb_servers.{name}.use_ssl"), "this version has no TLS yet and will not connect without it");
+        }
+        if server.passcode_file.is_some() {
+            refuse(
+                format!("mb_servers.{name}.passcode_file"),
+                "not read in this version: use \"passcode\": \"${NAME}\"",
+            );
+        }
+        if server.connect == Some(config::Connect::All) {
+            refuse(
+                format!("mb_servers.{name}.connect"),
+                "\"all\" is not in this version yet: list one server per entry",
+            );
+        }
+    }
+    for (name, queue) in queues {
+        if queue.subscription.is_some() {
+            refuse(format!("queues.{name}.subscription"), "durable subscriptions are not in this version yet");
+        }
+        if queue.order_by.is_some() {
+            refuse(
+                format!("queues.{name}.order_by"),
+                "not in this version yet: \"n_threads\": 1 keeps the order of arrival",
+            );
+        }
+    }
+    problems
+}

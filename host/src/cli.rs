@@ -1,0 +1,155 @@
+//! The command line: clap structs only.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs PanDA's message processors as sandboxed WebAssembly components between STOMP queues.
+///
+/// Nothing is lost: an input is acknowledged only after its outputs are confirmed.
+/// Nothing escapes: a processor has limits for instructions, time, memory and output.
+/// Start with `stompbox demo`.
+#[derive(Debug, Parser)]
+#[command(name = "stompbox", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged, for example `debug` or `stompbox=debug,guest=info` [default: info; demo: error]
+    #[arg(long, global = true, env = "STOMPBOX_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Cli {
+    /// The filter for log lines: the demo is quiet, since its dead letters are part of the show.
+    #[must_use]
+    pub fn log_filter(&self) -> &str {
+        let default = if matches!(self.command, Command::Demo(_)) { "error" } else { "info" };
+        self.log.as_deref().unwrap_or(default)
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the processors of a configuration until SIGTERM or SIGINT
+    ///
+    /// The first signal drains: nothing new is taken, what was taken is finished and acknowledged. A
+    /// second one leaves at once; the broker then delivers again what was not acknowledged.
+    Run(Run),
+    /// Check a configuration and its components without opening a socket
+    ///
+    /// Prints all problems at once, each with its place in the file. Exit code 0: it can run.
+    Check(Check),
+    /// Show the whole thing working on this machine, without a broker or a configuration
+    ///
+    /// Builds the plugins of this repository, starts the embedded broker, runs the document's
+    /// push_jobtask_status processor on realistic messages with a component that spins beside it, and
+    /// ends by itself with a table in which every message is accounted for.
+    Demo(Demo),
+    /// Run the embedded development broker
+    ///
+    /// In memory and for development only: production runs on ActiveMQ, Artemis or RabbitMQ.
+    DevBroker(DevBroker),
+    /// Show what a component offers and needs
+    Inspect(Inspect),
+    /// Build a processor written in Rust into a component
+    ///
+    /// Adds nothing to the project: it calls cargo for the target wasm32-wasip2 with the settings that
+    /// make components fast, and names the file as the host looks it up.
+    Build(Build),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration: PanDA's JSON file of message processors
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Unknown and duplicate keys are errors instead of warnings
+    #[arg(long)]
+    pub strict: bool,
+    /// How long a drain may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub grace: Duration,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration: PanDA's JSON file of message processors
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Unknown and duplicate keys are errors instead of warnings
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How many status messages to send
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub messages: u32,
+    /// The repository to build the plugins from [default: the one around the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub source: Option<PathBuf>,
+}
+
+/// Arguments of `dev-broker`.
+#[derive(Debug, Args)]
+pub struct DevBroker {
+    /// Where to listen; port 0 takes a free one and prints it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:61613")]
+    pub listen: SocketAddr,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The directory of the processor's Cargo.toml
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Where the component goes
+    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    pub out: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("must be between 0 and 86,400 seconds".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

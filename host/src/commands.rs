@@ -1,0 +1,76 @@
+//! One file per subcommand, and what they share. Exit codes: 0 done, 1 failed, 64 wrong usage or
+//! configuration.
+
+pub mod build;
+pub mod check;
+pub mod demo;
+pub mod dev_broker;
+pub mod inspect;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    app::{PrepareError, Prepared},
+    config::Config,
+    metrics::ProcessorMetrics,
+};
+
+/// The exit code for wrong usage and wrong configuration (EX_USAGE of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Loads a configuration and its components; tells all that is wrong on standard error.
+///
+/// # Errors
+/// The exit code to leave with.
+pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
+    let loaded = Config::load(file, strict).map_err(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(EXIT_USAGE)
+    })?;
+    for warning in &loaded.warnings {
+        warn!("{}: {warning}", file.display());
+    }
+    Prepared::new(loaded.config, cache_dir()).map_err(|error| match error {
+        PrepareError::Processors(problems) => {
+            eprintln!("error: {} cannot run: {} problem(s)", file.display(), problems.len());
+            problems.iter().for_each(|problem| eprintln!("  {problem}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        PrepareError::Sandbox(cause) => {
+            eprintln!("error: {:#}", anyhow::Error::new(cause).context("the sandbox cannot be set up"));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Where compiled components are kept: below `XDG_CACHE_HOME`, else `HOME/.cache`.
+#[must_use]
+pub fn cache_dir() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    Some(base.join("stompbox").join("components"))
+}
+
+/// The runtime for sockets and timers. Guests never run on it, so two threads go a long way.
+///
+/// # Errors
+/// The system refuses threads.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build()?)
+}
+
+/// Logs what each processor did, once, at the end.
+pub fn log_totals(metrics: &BTreeMap<Arc<str>, Arc<ProcessorMetrics>>) {
+    for (processor, did) in metrics {
+        info!(%processor, received = did.received.get(), forwarded = did.forwarded.get(), filtered = did.filtered.get(),
+              dead_lettered = did.dead_lettered.get(), retried = did.retried.get(), unsent = did.unsent.get(),
+              possible_duplicates = did.possible_duplicates.get(), "totals");
+    }
+}

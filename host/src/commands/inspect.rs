@@ -1,0 +1,39 @@
+//! `stompbox inspect`: what a component offers and needs.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::{
+    cli::Inspect,
+    sandbox::{Component, Engine, EngineConfig, Kind},
+};
+
+/// Loads the component, asks it to describe itself, and prints the answer.
+///
+/// # Errors
+/// The file cannot be read, or is not a component of this host.
+pub fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
+    let file = args.file.display();
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {file}"))?;
+    let engine = Engine::new(EngineConfig { max_instances: 4, cache_dir: super::cache_dir() })?;
+    let component = Component::load(&engine, &bytes).with_context(|| format!("{file} is not a usable component"))?;
+    let description = component.describe().with_context(|| format!("{file} does not describe itself"))?;
+    let world = match component.kind() {
+        Kind::Handler => "processor (handles the messages of an in_queue)",
+        Kind::Timer => "source (works by the clock)",
+    };
+    println!("file      {file}, {:.1} KB", bytes.len() as f64 / 1e3);
+    println!("digest    {}", component.digest());
+    println!("version   {}", description.version);
+    println!("world     {world}");
+    println!("name{}", if description.processors.len() == 1 { "" } else { "s" });
+    for processor in &description.processors {
+        println!("          {}  {}", processor.name, processor.summary);
+    }
+    println!("imports");
+    for import in component.imports() {
+        println!("          {import}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
