@@ -175,7 +175,7 @@ impl Running {
         info!("draining, at most {} s", grace.as_secs());
         self.consume.send_replace(Phase::Drain);
         for session in &self.sessions {
-            let quiet = async { session.clone().wait_for(|state| *state >= SessionState::Unsubscribed).await.is_ok() };
+            let quiet = async { session.clone().wait_for(|state| *state >= SessionState::Quiet).await.is_ok() };
             let _ = timeout(QUIET_LIMIT, quiet).await;
         }
         self.buffers.iter().for_each(|buffer| buffer.close());

@@ -75,9 +75,9 @@ pub struct Subscription {
 pub enum Phase {
     /// Consume.
     Run,
-    /// Unsubscribe and take nothing more, but go on sending ACKs.
+    /// Take nothing more, but go on sending ACKs.
     Drain,
-    /// All ACKs are staged: write them, say goodbye, close.
+    /// All ACKs are staged: write them, unsubscribe, say goodbye, close.
     Finish,
 }
 
@@ -88,8 +88,8 @@ pub enum SessionState {
     Connecting,
     /// The broker has confirmed the subscription.
     Subscribed,
-    /// The broker has confirmed its end: no further message will come.
-    Unsubscribed,
+    /// No further delivery will come.
+    Quiet,
 }
 
 /// One consumer connection and all its successors.
@@ -120,7 +120,7 @@ impl Session {
     /// Consumes until the phase is over; breaks are logged and mended here.
     pub async fn run(mut self) {
         self.run_epochs().await;
-        self.state.send_replace(SessionState::Unsubscribed);
+        self.state.send_replace(SessionState::Quiet);
     }
 
     async fn run_epochs(&mut self) {
@@ -155,14 +155,11 @@ impl Session {
             AckMode::Auto => Arc::new(AutoAck),
             AckMode::ClientIndividual => self.acks.open_epoch(connection.version),
         };
-        let mut epoch = Epoch { connection, settle, began: Instant::now(), subscribed: false, unsubscribed: false };
-        let ended = self.serve(&mut epoch).await;
-        match ended {
-            Ok(()) => timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch.connection))
-                .await
-                .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })?,
-            Err(error) => Err(error),
-        }
+        let mut epoch = Epoch { connection, settle, began: Instant::now(), subscribed: false, draining: false };
+        self.serve(&mut epoch).await?;
+        timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch))
+            .await
+            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })?
     }
 
     fn subscribe(&self, connection: &mut Connection) -> Result<(), ClientError> {
@@ -189,7 +186,7 @@ impl Session {
         loop {
             self.handle_frames(epoch, &mut batch)?;
             intake.push(&mut batch);
-            let reading = epoch.unsubscribed || intake.has_room();
+            let reading = epoch.draining || intake.has_room();
             tokio::select! {
                 moved = epoch.connection.progress(reading) => moved?,
                 () = staged.as_mut() => {
@@ -203,7 +200,7 @@ impl Session {
                     if phase == Phase::Finish {
                         return Ok(());
                     }
-                    self.unsubscribe(epoch)?;
+                    self.drain(epoch)?;
                 }
             }
         }
@@ -223,7 +220,7 @@ impl Session {
     }
 
     fn deliver(&self, epoch: &Epoch, frame: Frame, batch: &mut Vec<Delivery>) {
-        if epoch.unsubscribed && self.subscription.ack_mode != AckMode::Auto {
+        if epoch.draining && self.subscription.ack_mode != AckMode::Auto {
             return; // Un-acked: the broker gives it to the next consumer.
         }
         self.acks.delivered();
@@ -238,7 +235,7 @@ impl Session {
 
     fn receipt(&self, epoch: &mut Epoch, id: &str) {
         if id == UNSUBSCRIBED {
-            self.state.send_replace(SessionState::Unsubscribed);
+            self.state.send_replace(SessionState::Quiet);
         } else if id == SUBSCRIBED {
             epoch.subscribed = true;
             self.state.send_replace(SessionState::Subscribed);
@@ -261,22 +258,36 @@ impl Session {
         Ok(())
     }
 
-    fn unsubscribe(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
-        if !epoch.unsubscribed {
-            epoch.unsubscribed = true;
-            epoch.connection.put(
-                Command::Unsubscribe,
-                [("id", SUBSCRIPTION), ("destination", &self.subscription.destination), ("receipt", UNSUBSCRIBED)],
-                b"",
-            )?;
+    /// Takes nothing more. In mode auto the broker is told at once, since it forgets what it sends. Else
+    /// the subscription stays until the last ACK: ActiveMQ does not count an ACK that comes after
+    /// UNSUBSCRIBE, and delivers the message again. What arrives meanwhile stays un-acked.
+    fn drain(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
+        if std::mem::replace(&mut epoch.draining, true) {
+            return Ok(());
         }
+        if self.subscription.ack_mode == AckMode::Auto {
+            return self.unsubscribe(&mut epoch.connection);
+        }
+        self.state.send_replace(SessionState::Quiet);
+        Ok(())
+    }
+
+    fn unsubscribe(&self, connection: &mut Connection) -> Result<(), ClientError> {
+        let destination = self.subscription.destination.as_str();
+        let headers = [("id", SUBSCRIPTION), ("destination", destination), ("receipt", UNSUBSCRIBED)];
+        connection.put(Command::Unsubscribe, headers, b"")?;
         Ok(())
     }
 
     /// Writes the last ACKs and leaves so that no broker loses them: RabbitMQ forgets ACKs of a
-    /// connection that is closed with unread data, so everything is read up to the receipt.
-    async fn say_goodbye(&self, connection: &mut Connection) -> Result<(), ClientError> {
+    /// connection that is closed with unread data, so everything is read up to the receipt. Artemis raises
+    /// delivery counts where UNSUBSCRIBE is missing.
+    async fn say_goodbye(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
+        let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
+        if !(epoch.draining && self.subscription.ack_mode == AckMode::Auto) {
+            self.unsubscribe(connection)?;
+        }
         connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
         loop {
             while let Some(frame) = connection.next_frame()? {
@@ -297,5 +308,5 @@ struct Epoch {
     settle: Arc<dyn Settle>,
     began: Instant,
     subscribed: bool,
-    unsubscribed: bool,
+    draining: bool,
 }
