@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# ActiveMQ Classic for the tests, without root.
+#   activemq.sh fetch            downloads it once into the user's cache folder
+#   activemq.sh start DIR PORT   runs it with its data in DIR, STOMP on 127.0.0.1:PORT
+# Whoever starts it holds the other end of standard input. The line "stop" ends the broker in good order,
+# the line "kill" at once; both leave DIR for a later start. When standard input closes, since the owner
+# is done or was killed itself, the broker is killed and DIR removed. The port answers CONNECT when the
+# broker is ready.
+set -euo pipefail
+
+version=6.3.1
+here=$(cd "$(dirname "$0")" && pwd)
+# A changed list of jars makes a new folder.
+home=${XDG_CACHE_HOME:-$HOME/.cache}/stompbox/activemq-$version-$(cksum <"$here/activemq-pom.xml" | cut -d' ' -f1)
+
+fetch() {
+    if [ -d "$home/lib" ]; then
+        echo "ActiveMQ $version is there"
+        return
+    fi
+    for tool in java mvn; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "ActiveMQ needs Java 17 and Maven ($tool is missing); on Debian: sudo apt-get install default-jre-headless maven" >&2
+            exit 1
+        fi
+    done
+    mkdir -p "$home"
+    local partial
+    partial=$(mktemp -d "$home/partial.XXXXXX")
+    echo "downloading ActiveMQ $version by Maven"
+    mvn -q -B -f "$here/activemq-pom.xml" -Dactivemq.version="$version" \
+        org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$partial"
+    # Another run may have been faster; its copy is as good.
+    mv -T "$partial" "$home/lib" 2>/dev/null || rm -rf "$partial"
+}
+
+start() {
+    local dir=$1 port=$2 broker owner
+    mkdir -p "$dir/conf" "$dir/data"
+    cp "$here/activemq.xml" "$dir/conf/activemq.xml"
+    # An interrupt at the terminal ends the owner, and with it the broker; this script must survive to
+    # see to that.
+    trap '' INT HUP
+    exec 3<&0
+    java -Xms64m -Xmx512m -Dstomp.port="$port" \
+        -Dactivemq.home="$dir" -Dactivemq.base="$dir" -Dactivemq.conf="$dir/conf" -Dactivemq.data="$dir/data" \
+        -Djava.io.tmpdir="$dir/data" -cp "$dir/conf:$home/lib/*" \
+        org.apache.activemq.console.Main start "xbean:file:$dir/conf/activemq.xml" \
+        3<&- </dev/null >>"$dir/activemq.log" 2>&1 &
+    broker=$!
+    watch_owner "$dir" "$broker" <&3 &
+    owner=$!
+    { wait "$broker" || true; } 2>/dev/null
+    kill "$owner" 2>/dev/null || true
+    if [ -e "$dir/orphaned" ]; then
+        rm -rf "$dir/conf" "$dir/data" "$dir/activemq.log" "$dir/orphaned"
+        rmdir "$dir"
+    fi
+}
+
+# Ends the broker when its owner says so or is gone.
+watch_owner() {
+    local dir=$1 broker=$2 word
+    if ! read -r word; then
+        touch "$dir/orphaned"
+        word="kill"
+    fi
+    if [ "$word" = stop ]; then kill -TERM "$broker"; else kill -KILL "$broker"; fi
+}
+
+case "${1:-}" in
+    fetch) fetch ;;
+    start)
+        [ -d "$home/lib" ] || fetch >&2
+        start "$2" "$3"
+        ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+esac
