@@ -1,0 +1,113 @@
+//! The ground under the other suites: the brokers start and die as they should, each sender reaches them,
+//! and the host's own client keeps its word.
+
+mod host_client;
+
+use std::{
+    collections::HashSet,
+    net::TcpStream,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    activemq::{self, ActiveMq},
+    client::Client,
+    free_port,
+    malformed::malformed,
+    messages::status_messages,
+    python,
+};
+
+fn texts(messages: &[crate::harness::client::Msg]) -> Vec<String> {
+    messages.iter().map(crate::harness::client::Msg::text).collect()
+}
+
+#[test]
+fn activemq_starts_and_round_trips() {
+    let broker = ActiveMq::shared();
+    let mut client = broker.connect().unwrap();
+    client.send("/queue/e2e.round-trip", &[("persistent", "true"), ("vo", "a:b\\c")], b"one").unwrap();
+    client.subscribe("/queue/e2e.round-trip", "client-individual", &[]).unwrap();
+    let got = client.read(1, Duration::from_secs(10)).unwrap();
+    assert_eq!(texts(&got), ["one"]);
+    assert_eq!(got[0].header("vo"), Some("a:b\\c"));
+    client.ack(&got[0]).unwrap();
+    client.close().unwrap();
+    assert_eq!(broker.connect().unwrap().drain_queue("/queue/e2e.round-trip").unwrap(), []);
+}
+
+#[test]
+fn activemq_wants_a_login() {
+    let broker = ActiveMq::shared();
+    assert!(Client::connect(broker.address(), None).is_err());
+    assert!(Client::connect(broker.address(), Some((activemq::USERNAME, "wrong"))).is_err());
+}
+
+#[test]
+fn activemq_carries_bodies_of_any_bytes() {
+    let broker = ActiveMq::shared();
+    let sent: Vec<Vec<u8>> = malformed(100).into_iter().map(|case| case.body).collect();
+    broker.connect().unwrap().send_all("/queue/e2e.bytes", &sent).unwrap();
+    let got = broker.connect().unwrap().drain_queue("/queue/e2e.bytes").unwrap();
+    assert_eq!(got.into_iter().map(|message| message.body).collect::<Vec<_>>(), sent);
+}
+
+#[test]
+fn activemq_copies_topics_to_consumer_queues() {
+    let broker = ActiveMq::shared();
+    let mut reader = broker.connect().unwrap();
+    reader.subscribe("/queue/Consumer.jedi.e2e.idds", "auto", &[]).unwrap();
+    broker.connect().unwrap().send("/topic/e2e.idds", &[], b"copied").unwrap();
+    assert_eq!(texts(&reader.read(1, Duration::from_secs(10)).unwrap()), ["copied"]);
+}
+
+#[test]
+fn activemq_keeps_messages_over_a_crash() {
+    let mut broker = ActiveMq::own().unwrap();
+    let sent = status_messages(500, 1);
+    broker.connect().unwrap().send_all("/queue/e2e.crash", &sent).unwrap();
+    broker.kill().unwrap();
+    assert!(broker.connect().is_err());
+    broker.start().unwrap();
+    assert_eq!(texts(&broker.connect().unwrap().drain_queue("/queue/e2e.crash").unwrap()), sent);
+    broker.stop().unwrap();
+}
+
+#[test]
+fn activemq_dies_with_its_owner() {
+    // This process stands for a test run: it holds the pipe, and is killed before it can clean up.
+    let mut owner = Command::new("sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let dir = folder.path().join("broker");
+    let mut script = activemq::start_script(&dir, port, owner.stdout.take().unwrap().into()).unwrap();
+    let limit = Instant::now() + Duration::from_secs(120);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < limit && script.try_wait().unwrap().is_none(), "the broker does not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    activemq::wait(&mut script).unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(!dir.exists());
+}
+
+#[test]
+fn stomp_py_reaches_activemq() {
+    sends_all("send_stomp.py", "/queue/e2e.stomp-py");
+}
+
+#[test]
+fn panda_sender_reaches_activemq() {
+    sends_all("send_panda.py", "/queue/e2e.panda");
+}
+
+fn sends_all(script: &str, destination: &str) {
+    let broker = ActiveMq::shared();
+    let sent = status_messages(200, 3);
+    python::send(script, broker, destination, &sent).unwrap();
+    let got = texts(&broker.connect().unwrap().drain_queue(destination).unwrap());
+    assert_eq!(got.iter().collect::<HashSet<_>>(), sent.iter().collect(), "{script}");
+    assert_eq!(got.len(), sent.len());
+}

@@ -1,0 +1,33 @@
+//! What the suites stand on: brokers, clients that are not the host's own, components, messages.
+//!
+//! Everything that is started here ends with the test process, however that ends. What a suite needs and
+//! cannot be had is an error that says how to get it, never a test that is skipped.
+#![allow(dead_code, reason = "each suite uses what it needs")]
+
+pub mod activemq;
+pub mod client;
+pub mod guests;
+pub mod malformed;
+pub mod messages;
+pub mod peer;
+pub mod python;
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+}
+
+/// A port of 127.0.0.1 that nothing uses, outside the range from which the kernel takes ports for outgoing
+/// connections: it stays free while a server is down between two starts.
+pub fn free_port() -> u16 {
+    let mut random = fastrand::Rng::new();
+    (0..1_000)
+        .map(|_| random.u16(20_000..32_000))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("no free port between 20000 and 32000")
+}
