@@ -11,3 +11,4 @@
 mod brokers;
 mod harness;
 mod regression;
+mod tidy;
