@@ -2,15 +2,16 @@
 //!
 //! Everything that is started here ends with the test process, however that ends. What a suite needs and
 //! cannot be had is an error that says how to get it, never a test that is skipped.
-#![allow(dead_code, reason = "each suite uses what it needs")]
 
 pub mod activemq;
 pub mod client;
 pub mod guests;
+pub mod host;
 pub mod malformed;
 pub mod messages;
 pub mod peer;
 pub mod python;
+pub mod target;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -20,6 +21,12 @@ use std::{
 /// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+}
+
+/// The folder that cargo builds into, with the program itself.
+pub fn built() -> PathBuf {
+    let tests = std::env::current_exe().expect("a test is a file");
+    tests.parent().and_then(Path::parent).expect("cargo puts tests into deps/").to_owned()
 }
 
 /// A port of 127.0.0.1 that nothing uses, outside the range from which the kernel takes ports for outgoing

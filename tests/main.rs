@@ -9,6 +9,13 @@
 )]
 
 mod brokers;
-mod harness;
+mod documents;
+mod faults;
+mod limits;
+mod program;
 mod regression;
+mod sandbox;
+mod settlement;
 mod tidy;
+
+use e2e::harness;

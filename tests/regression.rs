@@ -3,7 +3,7 @@
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use stompbox::{
-    client::{AckMode, Address, ConnectOptions, Phase, Session, Subscription},
+    client::{AckMode, Address, ConnectOptions, Phase, Session, SessionState, Subscription},
     delivery::{Delivery, Intake},
 };
 use tokio::sync::{Notify, watch};
@@ -39,7 +39,7 @@ async fn a_session_unsubscribes_before_it_disconnects() {
         let mut peer = Peer::accept(&listener).unwrap();
         std::iter::from_fn(|| peer.serve_one().unwrap()).collect::<Vec<_>>()
     });
-    subscribed.wait_for(|is| *is).await.unwrap();
+    subscribed.wait_for(|state| *state == SessionState::Subscribed).await.unwrap();
     phase.send_replace(Phase::Finish);
     session.await.unwrap();
     assert_eq!(broker.await.unwrap(), ["CONNECT", "SUBSCRIBE", "UNSUBSCRIBE", "DISCONNECT"]);

@@ -65,27 +65,26 @@ impl Lane {
         let mut pause = FIRST_PAUSE;
         loop {
             let (happened, left) = self.call(instance, &job);
-            job = match self.settler.settle(job, happened) {
+            let (again_job, reason) = match self.settler.settle(job, happened) {
                 Next::Done => return left,
-                Next::RunAgain(job) => {
-                    if let Some(used) = left {
-                        used.terminate();
-                    }
-                    instance = self.start()?; // None: the host ends, and the delivery stays un-acked.
-                    job
-                }
+                Next::RunAgain(job, reason) => (job, reason),
                 Next::Wait(job, reason) => {
                     warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
                           "unavailable: the lane waits {} ms", pause.as_millis());
                     let closed = self.buffer.pause(pause);
                     pause = (pause * 2).min(MAX_PAUSE);
-                    instance = left.or_else(|| self.start())?;
                     if closed || !job.delivery.alive() {
-                        return Some(instance);
+                        self.settler.give_up(job, reason);
+                        return left;
                     }
-                    job
+                    (job, reason)
                 }
             };
+            let Some(again) = left.or_else(|| self.start()) else {
+                self.settler.give_up(again_job, reason);
+                return None;
+            };
+            (instance, job) = (again, again_job);
         }
     }
 

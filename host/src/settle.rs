@@ -82,8 +82,8 @@ pub struct Job {
 pub enum Next {
     /// Take the next delivery.
     Done,
-    /// Run this one again in a fresh instance.
-    RunAgain(Job),
+    /// Run this one again at once: in the instance that is left, else in a fresh one.
+    RunAgain(Job, Reason),
     /// Run this one again after a pause: the processor is unavailable.
     Wait(Job, Reason),
 }
@@ -99,10 +99,10 @@ impl Settler {
                 Action::Ack => self.acknowledge(job),
                 Action::CountPossibleDuplicate => self.possible_duplicate(job),
                 Action::Send(outputs) => self.send(job, outputs),
-                Action::Hold { delay, reason } => self.hold(job, delay, reason),
+                Action::Hold { delay, reason } => return self.hold(job, delay, reason),
                 Action::DeadLetter(reason) => self.dead_letter(job, reason),
                 Action::KeepDeadLetter => self.keep_dead_letter(job),
-                Action::RunAgain(reason) => return Next::RunAgain(self.again(job, &reason)),
+                Action::RunAgain(reason) => return self.again(job, reason),
                 Action::LaneWaits(reason) => return Next::Wait(job, reason),
                 // A delivery that is dropped stays un-acked: the broker has it still.
                 Action::GiveBack => drop(job),
@@ -184,33 +184,48 @@ impl Settler {
         }
     }
 
+    /// Settles from a producer's task, where no lane is at hand to run it again.
+    fn settle_later(self: &Arc<Self>, job: Job, happened: Happened) {
+        match self.settle(job, happened) {
+            Next::Done => {}
+            Next::RunAgain(job, reason) | Next::Wait(job, reason) => self.give_up(job, reason),
+        }
+    }
+
+    /// Ends a delivery that nobody can run any more, because the host ends: the broker has it still,
+    /// except in ack mode auto, where it becomes a dead letter.
+    pub fn give_up(self: &Arc<Self>, job: Job, reason: Reason) {
+        if self.buffer.must_finish() {
+            self.dead_letter(job, reason);
+        }
+    }
+
     /// Holds the delivery for its next attempt.
-    fn hold(self: &Arc<Self>, mut job: Job, delay: Option<Duration>, reason: Reason) {
+    fn hold(&self, mut job: Job, delay: Option<Duration>, reason: Reason) -> Next {
         let pause = self.retry.delay(job.delivery.attempt, delay, fastrand::f64());
         warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
               code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
-        self.hold_until(job, Instant::now() + pause, reason);
+        self.hold_until(job, Instant::now() + pause, reason)
     }
 
-    fn hold_until(self: &Arc<Self>, job: Job, due: Instant, reason: Reason) {
+    /// At the end of the host nothing is held: what must be finished is run again at once.
+    fn hold_until(&self, job: Job, due: Instant, reason: Reason) -> Next {
         let Job { delivery, more, token } = job;
-        if let Err(delivery) = self.buffer.hold(self.reader, delivery, due)
-            && self.buffer.must_finish()
-        {
-            // Ack mode auto at the end of the host: nobody else has this message.
-            self.dead_letter(Job { delivery, more, token }, reason);
+        match self.buffer.hold(self.reader, delivery, due) {
+            Err(delivery) if self.buffer.must_finish() => Next::RunAgain(Job { delivery, more, token }, reason),
+            Ok(()) | Err(_) => Next::Done,
         }
     }
 
-    fn again(&self, mut job: Job, reason: &Reason) -> Job {
+    fn again(&self, mut job: Job, reason: Reason) -> Next {
         warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
               code = reason.code, detail = reason.detail, "instance discarded, once more in a fresh one");
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
         job.delivery.faults += 1;
-        job
+        Next::RunAgain(job, reason)
     }
 
     fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
@@ -228,17 +243,21 @@ impl Settler {
                     Happened::DeadLetterRefused { spool: false }
                 }
             };
-            settler.settle(job, happened);
+            settler.settle_later(job, happened);
         });
         self.dead_letters.send(headers, body, urgent, done);
     }
 
-    /// Nobody took the dead letter: the message stays un-acked and goes the same way again later.
-    fn keep_dead_letter(self: &Arc<Self>, mut job: Job) {
+    /// Nobody took the dead letter: the message stays un-acked and goes the same way again later. In ack
+    /// mode auto at the end of the host that is all that can be done; the log has it.
+    fn keep_dead_letter(&self, mut job: Job) {
         job.delivery.dead_letter_refused = true;
         self.kept.fetch_add(1, Ordering::Relaxed);
-        let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter before");
-        self.hold_until(job, Instant::now() + self.retry.max_delay, reason);
+        let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
+        if let Next::RunAgain(job, _) = self.hold_until(job, Instant::now() + self.retry.max_delay, reason) {
+            error!(processor = %self.origin.processor, id = job.delivery.message.id(),
+                   body = %String::from_utf8_lossy(&job.delivery.message.body), "lost: ack mode auto, dead letter refused, host ends");
+        }
     }
 
     /// Whether lanes should wait before they take more: too much is unconfirmed, or half the window
@@ -282,7 +301,7 @@ impl Group {
             Happened::OutputRefused(Reason::new("output-refused", detail))
         });
         if let Some(job) = job {
-            self.settler.settle(job, happened);
+            self.settler.settle_later(job, happened);
         }
     }
 }

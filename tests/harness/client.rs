@@ -68,6 +68,12 @@ impl Client {
         self.wait_receipts(&mut HashSet::from([receipt]))
     }
 
+    /// Sends one message without asking for a receipt.
+    pub fn send_unconfirmed(&mut self, destination: &str, body: &[u8]) -> Result<()> {
+        self.stream.write_all(&frame("SEND", &[("destination", destination)], body))?;
+        Ok(())
+    }
+
     /// Sends many persistent messages and waits for all receipts.
     pub fn send_all<B: AsRef<[u8]>>(&mut self, destination: &str, bodies: &[B]) -> Result<()> {
         for some in bodies.chunks(PIPELINE) {

@@ -1,0 +1,105 @@
+//! A Stompbox in the test process, as `run` starts it, with one processor or a configuration of its own.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use stompbox::{
+    app::{Drained, Prepared, Running},
+    commands,
+    config::Config,
+    metrics::ProcessorMetrics,
+};
+use tokio::runtime::Runtime;
+
+use super::{guests, target::Target};
+
+/// How long anything may take before a test calls it lost.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A host at work. Dropped without a drain it dies as a crashed host would: its sockets just close.
+pub struct Host {
+    running: Option<Running>,
+    runtime: Option<Runtime>,
+}
+
+impl Host {
+    /// Starts a configuration; `plugins` is added. Returns when every queue is subscribed.
+    pub fn start(config: &Value) -> Self {
+        let mut config = config.clone();
+        config["plugins"] = json!([guests::plugins_dir()]);
+        let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();
+        let prepared = Prepared::new(loaded.config, commands::cache_dir()).unwrap();
+        let runtime = commands::runtime().unwrap();
+        let running = {
+            let _inside = runtime.enter();
+            prepared.start().unwrap()
+        };
+        runtime
+            .block_on(async { tokio::time::timeout(LIMIT, running.ready()).await })
+            .expect("every queue is subscribed");
+        Self { running: Some(running), runtime: Some(runtime) }
+    }
+
+    /// The counters of a processor.
+    pub fn did(&self, processor: &str) -> Arc<ProcessorMetrics> {
+        self.running.as_ref().unwrap().metrics()[processor].clone()
+    }
+
+    /// Waits until that many deliveries of a processor have ended.
+    pub fn wait_ended(&self, processor: &str, count: u64) {
+        let did = self.did(processor);
+        wait_until(&format!("{count} messages ended, {did:?}"), || did.ended() >= count);
+    }
+
+    /// Ends in good order.
+    pub fn drain(mut self) -> Drained {
+        let (running, runtime) = (self.running.take().unwrap(), self.runtime.take().unwrap());
+        runtime.block_on(running.drain(LIMIT))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A configuration with one processor of the guest `hostile` between two queues of its own.
+pub struct One {
+    pub from: String,
+    pub to: String,
+    pub dead: String,
+    pub config: Value,
+}
+
+impl One {
+    /// `extra` is merged into the processor's object.
+    pub fn new(target: &Target, class: &str, extra: Value) -> Self {
+        let from = Target::destination(class);
+        let to = format!("{from}.out");
+        let mut processor = json!({"module": "hostile", "name": class, "in_queue": "in", "out_queue": "out"});
+        for (key, value) in extra.as_object().into_iter().flatten() {
+            processor[key] = value.clone();
+        }
+        let config = json!({
+            "mb_servers": {"mb": target.server()},
+            "queues": {"in": {"server": "mb", "destination": from}, "out": {"server": "mb", "destination": to}},
+            "processors": {"one": processor}
+        });
+        Self { dead: format!("{from}.DLQ"), from, to, config }
+    }
+}
+
+/// Waits for something that must come; fails with what it was after [`LIMIT`].
+pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let limit = Instant::now() + LIMIT;
+    while !happened() {
+        assert!(Instant::now() < limit, "did not happen within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

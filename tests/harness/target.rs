@@ -1,0 +1,71 @@
+//! A broker that a suite runs on: the embedded one, or a real one that all tests share.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::{Value, json};
+use stompbox::dev_broker::{BrokerHandle, BrokerOptions, DevBroker};
+use tokio::runtime::Runtime;
+
+use super::{
+    activemq::{ActiveMq, PASSCODE, USERNAME},
+    client::{Client, Msg},
+};
+
+/// Where to connect, and how.
+pub struct Target {
+    pub address: SocketAddr,
+    login: Option<(&'static str, &'static str)>,
+    embedded: Option<(BrokerHandle, Runtime)>,
+}
+
+impl Target {
+    /// An embedded broker of the test's own.
+    pub fn embedded() -> Self {
+        let runtime = stompbox::commands::runtime().unwrap();
+        let bound = DevBroker::bind((Ipv4Addr::LOCALHOST, 0).into(), BrokerOptions::default());
+        let broker = runtime.block_on(bound).unwrap();
+        let (address, handle) = (broker.local_addr(), broker.handle());
+        runtime.spawn(broker.run(std::future::pending::<()>()));
+        Self { address, login: None, embedded: Some((handle, runtime)) }
+    }
+
+    /// The ActiveMQ that all tests share.
+    pub fn activemq() -> Self {
+        Self::own_activemq(ActiveMq::shared())
+    }
+
+    /// An ActiveMQ of the test's own.
+    pub fn own_activemq(broker: &ActiveMq) -> Self {
+        Self { address: broker.address(), login: Some((USERNAME, PASSCODE)), embedded: None }
+    }
+
+    /// The controls of the embedded broker.
+    pub fn handle(&self) -> &BrokerHandle {
+        &self.embedded.as_ref().expect("an embedded broker").0
+    }
+
+    /// A client of the tests' own.
+    pub fn client(&self) -> Client {
+        Client::connect(self.address, self.login).unwrap()
+    }
+
+    /// Takes everything out of a queue.
+    pub fn drain(&self, destination: &str) -> Vec<Msg> {
+        self.client().drain_queue(destination).unwrap()
+    }
+
+    /// The object for `mb_servers`.
+    pub fn server(&self) -> Value {
+        let (username, passcode) = self.login.unzip();
+        json!({"host_port_list": [self.address.to_string()], "username": username, "passcode": passcode})
+    }
+
+    /// A destination that no other test uses.
+    pub fn destination(name: &str) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        format!("/queue/t{}.{}.{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,241 @@
+//! The program from outside: commands, exit codes, what people read.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    built, guests,
+    host::{One, wait_until},
+    root,
+    target::Target,
+};
+
+/// The program, as `cargo test` built it beside the tests.
+fn program() -> Command {
+    let program = built().join("stompbox");
+    assert!(
+        program.is_file(),
+        "{} is missing: tests/run builds it, or cargo build --release -p stompbox",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.env_remove("STOMPBOX_LOG").env("NO_COLOR", "1");
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = program().args(args).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn write(dir: &Path, config: &Value) -> PathBuf {
+    let file = dir.join("config.json");
+    fs::write(&file, serde_json::to_string_pretty(config).unwrap()).unwrap();
+    file
+}
+
+#[test]
+fn help_teaches_and_wrong_usage_is_64() {
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for command in ["run", "check", "demo", "dev-broker", "inspect", "build"] {
+        assert!(out.contains(&format!("\n  {command} ")), "{command} in\n{out}");
+        let (code, help, _) = run(&[command, "--help"]);
+        assert_eq!((code, help.contains("Usage: stompbox")), (Some(0), true), "{help}");
+    }
+    for wrong in
+        [&["fly"][..], &[], &["run"], &["run", "--config", "x", "--grace", "never"], &["demo", "--log", "a=b=c"]]
+    {
+        let (code, _, err) = run(wrong);
+        assert_eq!((code, err.is_empty()), (Some(64), false), "{wrong:?}: {err}");
+    }
+}
+
+/// Everything that can be wrong at once; the texts are what an operator reads.
+const BROKEN: &str = r#"{
+  "mb_servers": {
+    "internal_mb": {"host_port_list": ["mb.example.org:999999"], "use_ssl": "no", "user_name": "panda"},
+    "empty": {}
+  },
+  "queues": {
+    "in": {"server": "internal_mbb", "destination": "/queue/in", "ack_mode": "client-induvidual"},
+    "out": {"server": "internal_mb", "max_buffer_len": 0}
+  },
+  "processors": {
+    "one": {"module": "../etc/passwd", "name": "P", "in_queue": "int", "n_threads": -1},
+    "two": {"name": "P", "in_queue": "in", "out_queue": "out", "limits": {"fuel": "lots", "memory": 5}}
+  }
+}"#;
+
+#[test]
+fn check_says_everything_that_is_wrong_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("broken.json");
+    fs::write(&file, BROKEN).unwrap();
+    let (code, out, err) = run(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(64), ""));
+    insta::assert_snapshot!(err.replace(dir.path().to_str().unwrap(), "DIR"));
+}
+
+#[test]
+fn check_names_missing_components_and_what_would_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = |name: &str| json!({"server": "mb", "destination": format!("/queue/{name}")});
+    let mut config = json!({
+        "plugins": [guests::plugins_dir()],
+        "mb_servers": {"mb": {"host_port_list": ["127.0.0.1:1"]}},
+        "queues": {"in": queue("in"), "out": queue("out")},
+        "processors": {
+            "missing": {"module": "pandajedi.jedimsgprocessor.forwarding_msg_procesor", "name": "X", "in_queue": "in"},
+            "misnamed": {"module": "hostile", "name": "Eco", "in_queue": "in"},
+            "good": {"module": "hostile", "name": "Echo", "in_queue": "in", "out_queue": "out"}
+        }
+    });
+    let (code, _, err) = run(&["check", "--config", write(dir.path(), &config).to_str().unwrap()]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("processors.missing.module") && err.contains("forwarding_msg_processor"), "{err}");
+    assert!(err.contains("processors.misnamed.name") && err.contains("Echo"), "{err}");
+    assert!(!err.contains("processors.good"), "{err}");
+
+    config["processors"].as_object_mut().unwrap().retain(|name, _| name == "good");
+    let (code, out, err) = run(&["check", "--config", write(dir.path(), &config).to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("good: in -> out, 1 lane(s) of Echo"), "{out}");
+}
+
+#[test]
+fn inspect_shows_what_a_component_offers() {
+    let file = guests::component("pandajedi.jedimsgprocessor.status_report_msg_processor");
+    let (code, out, err) = run(&["inspect", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("StatusReportMsgProcPlugin  Forwards") && out.contains("stompbox:processor/host@0.1.0"),
+        "{out}"
+    );
+    let (code, _, err) = run(&["inspect", root().join("Cargo.toml").to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("Cargo.toml") && err.contains("component"), "{err}");
+}
+
+#[test]
+fn build_makes_a_component_under_its_modules_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (crate_dir, out) = (root().join("plugins/forwarding"), dir.path().join("out"));
+    let (code, said, err) = run(&["build", crate_dir.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(said.contains("offers ForwardingMsgProcPlugin"), "{said}");
+    assert!(out.join("pandajedi.jedimsgprocessor.forwarding_msg_processor.wasm").is_file());
+    let (code, _, err) = run(&["build", dir.path().to_str().unwrap()]);
+    assert_eq!((code, err.contains("has no Cargo.toml")), (Some(1), true), "{err}");
+}
+
+#[test]
+fn the_demo_accounts_for_every_message() {
+    let (code, out, err) = run(&["demo", "--messages", "10000", "--source", root().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    assert!(out.contains("Every message is accounted for"), "{out}");
+    let row =
+        |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
+    let status = row("push_jobtask_status");
+    assert_eq!((status[1], status[2]), ("10000", "10000"), "{out}");
+    let spinner = row("spinner");
+    assert_eq!((spinner[3], spinner[5]), ("0", spinner[1]), "each spin is a dead letter: {out}");
+}
+
+#[test]
+fn the_development_broker_serves_and_ends_with_a_signal() {
+    let mut broker = program().args(["dev-broker", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(broker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok()).expect(&line);
+    let mut client = crate::harness::client::Client::connect(address, None).unwrap();
+    client.send("/queue/x", &[], b"hello").unwrap();
+    terminate(&broker);
+    assert!(broker.wait().unwrap().success());
+}
+
+/// Sends SIGTERM, as service managers do.
+fn terminate(child: &Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+}
+
+/// SIGTERM under load: everything taken is finished, the rest stays with the broker; nothing is lost and
+/// nothing is doubled.
+fn sigterm_loses_and_doubles_nothing(target: &Target) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = One::new(target, "Echo", json!({"n_threads": 2}));
+    one.config["plugins"] = json!([guests::plugins_dir()]);
+    let file = write(dir.path(), &one.config);
+    let bodies: Vec<String> = (0..20_000).map(|number| format!("message {number:05}")).collect();
+    target.client().send_all(&one.from, &bodies).unwrap();
+    let mut host = program().args(["run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(host.stderr.take().unwrap());
+    let mut lines = log.lines().map_while(Result::ok);
+    lines.find(|line| line.contains("every queue is subscribed")).expect("the host subscribes");
+    terminate(&host);
+    let rest: Vec<String> = lines.collect();
+    assert!(host.wait().unwrap().success(), "{rest:#?}");
+    let (sent, left) = (target.drain(&one.to), target.drain(&one.from));
+    assert!(!sent.is_empty() && !left.is_empty(), "{} sent, {} left: not mid-load", sent.len(), left.len());
+    let mut all: Vec<String> = sent.iter().chain(&left).map(|message| message.text()).collect();
+    all.sort();
+    assert_eq!(all, bodies);
+}
+
+#[test]
+fn sigterm_on_the_embedded_broker() {
+    sigterm_loses_and_doubles_nothing(&Target::embedded());
+}
+
+#[test]
+fn sigterm_on_activemq() {
+    sigterm_loses_and_doubles_nothing(&Target::activemq());
+}
+
+#[test]
+fn a_second_start_does_not_compile_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = guests::component("hostile");
+    let cache = dir.path().join("stompbox/components");
+    let inspect = || {
+        let done = program().arg("inspect").arg(&file).env("XDG_CACHE_HOME", dir.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let entries = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|entry| (entry.clone(), fs::metadata(entry).unwrap().modified().unwrap())).collect::<Vec<_>>()
+    };
+    let first = inspect();
+    assert_eq!(first.len(), 1);
+    assert_eq!(inspect(), first, "neither written again nor another");
+}
+
+#[test]
+fn a_broker_that_is_away_is_no_reason_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = json!({"server": "mb", "destination": "/queue/x"});
+    let config = json!({
+        "plugins": [guests::plugins_dir()],
+        "mb_servers": {"mb": {"host_port_list": ["127.0.0.1:1"], "passcode": "hush-hush", "username": "u"}},
+        "queues": {"in": queue},
+        "processors": {"one": {"module": "hostile", "name": "Echo", "in_queue": "in"}}
+    });
+    let file = write(dir.path(), &config);
+    let mut host =
+        program().args(["--log", "trace", "run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(host.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut seen = Vec::new();
+    while seen.iter().filter(|line: &&String| line.contains("session lost")).count() < 2 {
+        seen.push(lines.next().expect("the host goes on"));
+    }
+    wait_until("still there", || host.try_wait().unwrap().is_none());
+    terminate(&host);
+    seen.extend(lines);
+    assert!(host.wait().unwrap().success());
+    assert!(seen.iter().any(|line| line.contains("cannot connect to 127.0.0.1:1")), "{seen:#?}");
+    assert!(!seen.iter().any(|line| line.contains("hush-hush")), "the passcode is in the log");
+}
