@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     built, guests,
-    host::{One, wait_until},
+    host::{LIMIT, One, wait_until},
     root,
     target::Target,
 };
@@ -178,7 +178,12 @@ fn sigterm_loses_and_doubles_nothing(target: &Target) {
     let log = BufReader::new(host.stderr.take().unwrap());
     let mut lines = log.lines().map_while(Result::ok);
     lines.find(|line| line.contains("every queue is subscribed")).expect("the host subscribes");
+    // Mid-load: some outputs are there. They are only looked at, and go back when this client leaves.
+    let mut looking = target.client();
+    looking.subscribe(&one.to, "client-individual", &[]).unwrap();
+    assert_eq!(looking.read(100, LIMIT).unwrap().len(), 100);
     terminate(&host);
+    looking.close().unwrap();
     let rest: Vec<String> = lines.collect();
     assert!(host.wait().unwrap().success(), "{rest:#?}");
     let (sent, left) = (target.drain(&one.to), target.drain(&one.from));

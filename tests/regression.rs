@@ -66,6 +66,7 @@ fn subscription() -> Subscription {
         destination: "/queue/in".into(),
         ack_mode: AckMode::ClientIndividual,
         window: 10,
+        report_blocked: Duration::from_secs(10),
         headers: Vec::new(),
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
@@ -31,8 +31,11 @@ use crate::{
 
 use self::wiring::Wiring;
 
-/// How long a broker may take to confirm an UNSUBSCRIBE during the drain.
+/// How long a broker may take to confirm an UNSUBSCRIBE at the beginning of the drain.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long connections may take to close; each bounds its own goodbye below this.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(6);
 
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,7 @@ impl Prepared {
                     buffer: settler.buffer.clone(),
                     settler: settler.clone(),
                     generation: generation.clone(),
+                    verbose: processor.verbose,
                     in_work: running.in_work.clone(),
                 };
                 let name = format!("{}-{number}", processor.name);
@@ -172,34 +176,46 @@ impl Running {
     /// written, connections say goodbye.
     pub async fn drain(self, grace: Duration) -> Drained {
         let until = Instant::now() + grace;
-        info!("draining, at most {} s", grace.as_secs());
+        info!("draining, at most {} s", grace.as_secs_f64());
         self.consume.send_replace(Phase::Drain);
-        for session in &self.sessions {
-            let quiet = async { session.clone().wait_for(|state| *state >= SessionState::Quiet).await.is_ok() };
-            let _ = timeout(QUIET_LIMIT, quiet).await;
-        }
+        self.reach(SessionState::Quiet, until.min(Instant::now() + QUIET_LIMIT)).await;
         self.buffers.iter().for_each(|buffer| buffer.close());
         let settled = self.settled(until).await;
         self.consume.send_replace(Phase::Finish);
+        self.reach(SessionState::Closed, Instant::now() + GOODBYE_LIMIT).await;
         self.send.send_replace(Phase::Finish);
         self.tasks.close();
-        let closed = timeout(Duration::from_secs(6), self.tasks.wait()).await.is_ok();
-        if settled && closed {
+        // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.
+        let _ = timeout(GOODBYE_LIMIT, self.tasks.wait()).await;
+        if settled && self.sessions.iter().all(|session| *session.borrow() == SessionState::Closed) {
             return Drained::Clean;
         }
-        warn!(in_work = self.in_work.len(), "not everything was settled in time: the broker delivers it again");
+        warn!(
+            in_work = self.in_work.len(),
+            "not everything was settled and confirmed in time: the broker delivers it again"
+        );
         Drained::Forced
+    }
+
+    /// Waits until every session has come so far, or until the time is up.
+    async fn reach(&self, wanted: SessionState, until: Instant) {
+        for session in &self.sessions {
+            let reached = async { session.clone().wait_for(|state| *state >= wanted).await.is_ok() };
+            let _ = timeout_at(until.into(), reached).await;
+        }
     }
 
     /// Whether lanes ended and everything they took is settled before `until`.
     async fn settled(&self, until: Instant) -> bool {
         self.in_work.close();
-        while Instant::now() < until {
+        loop {
             if self.lanes.iter().all(thread::JoinHandle::is_finished) && self.in_work.is_empty() {
                 return true;
             }
+            if Instant::now() >= until {
+                return false;
+            }
             sleep(Duration::from_millis(5)).await;
         }
-        false
     }
 }

@@ -35,6 +35,14 @@ pub struct BufferOptions {
     pub finish_all: bool,
 }
 
+impl BufferOptions {
+    /// How many deliveries one processor may hold: together at most half the window.
+    #[must_use]
+    pub fn quota(&self) -> usize {
+        (self.window / 2 / self.readers.max(1)).max(1)
+    }
+}
+
 /// Bytes waiting in all buffers of the host, with their common bound.
 #[derive(Debug)]
 pub struct HostBytes {
@@ -57,6 +65,8 @@ pub struct Buffer {
     host: Arc<HostBytes>,
     state: Mutex<State>,
     arrival: Condvar,
+    /// Lanes that pause sleep here and not at `arrival`, where they could swallow the wake-up of one that waits.
+    end: Condvar,
     room: Notify,
 }
 
@@ -85,10 +95,10 @@ impl Buffer {
     /// Creates an empty buffer.
     #[must_use]
     pub fn new(options: BufferOptions, host: Arc<HostBytes>) -> Self {
-        let quota = options.window / 2 / options.readers.max(1);
-        let held = (0..options.readers).map(|_| Held::new(quota)).collect();
+        let held = (0..options.readers).map(|_| Held::new(options.quota())).collect();
         let state = State { waiting: VecDeque::new(), bytes: 0, held, idle: 0, closed: false, full: false, stale: 0 };
-        Self { options, host, state: Mutex::new(state), arrival: Condvar::new(), room: Notify::new() }
+        let (arrival, end) = (Condvar::new(), Condvar::new());
+        Self { options, host, state: Mutex::new(state), arrival, end, room: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,7 +123,7 @@ impl Buffer {
             }
             let due = state.held.get(reader).and_then(Held::next_due);
             state.idle += 1;
-            state = self.wait(state, due.map(|due| due.saturating_duration_since(Instant::now())));
+            state = wait(&self.arrival, state, due.map(|due| due.saturating_duration_since(Instant::now())));
             state.idle -= 1;
         }
     }
@@ -124,24 +134,15 @@ impl Buffer {
         }
         let held = state.held.get_mut(reader)?;
         let retry = if state.closed { held.pop_any() } else { held.pop_due(Instant::now()) };
-        retry.or_else(|| {
-            let delivery = state.waiting.pop_front()?;
-            let bytes = delivery.message.byte_len();
-            state.bytes -= bytes;
-            self.host.used.fetch_sub(bytes, Ordering::Relaxed);
-            if state.full && self.roomy(state) {
-                state.full = false;
-                self.room.notify_one();
-            }
-            Some(delivery)
-        })
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Option<Duration>) -> MutexGuard<'a, State> {
-        match limit {
-            None => self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => self.arrival.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
+        let delivery = retry.or_else(|| state.waiting.pop_front())?;
+        let bytes = delivery.message.byte_len();
+        state.bytes -= bytes;
+        self.host.used.fetch_sub(bytes, Ordering::Relaxed);
+        if state.full && self.roomy(state) {
+            state.full = false;
+            self.room.notify_one();
         }
+        Some(delivery)
     }
 
     /// Holds a delivery for this reader until `due`. Given back when the buffer is closed: nobody may
@@ -149,13 +150,17 @@ impl Buffer {
     ///
     /// # Errors
     /// The buffer is closed.
-    pub fn hold(&self, reader: usize, delivery: Delivery, due: Instant) -> Result<(), Delivery> {
+    pub fn hold(&self, reader: usize, mut delivery: Delivery, due: Instant) -> Result<(), Delivery> {
+        delivery.compact();
+        let bytes = delivery.message.byte_len();
         let mut state = self.lock();
         let open = !state.closed;
         match state.held.get_mut(reader) {
             Some(held) if open => held.push(delivery, due),
             _ => return Err(delivery),
         }
+        state.bytes += bytes;
+        self.host.used.fetch_add(bytes, Ordering::Relaxed);
         if state.idle > 0 {
             self.arrival.notify_all();
         }
@@ -171,7 +176,7 @@ impl Buffer {
             if left.is_zero() {
                 return false;
             }
-            state = self.wait(state, Some(left));
+            state = wait(&self.end, state, Some(left));
         }
         true
     }
@@ -189,6 +194,7 @@ impl Buffer {
         }
         drop(state);
         self.arrival.notify_all();
+        self.end.notify_all();
         self.room.notify_one();
     }
 
@@ -197,6 +203,12 @@ impl Buffer {
     pub fn counts(&self) -> (usize, usize, u64) {
         let state = self.lock();
         (state.waiting.len(), state.held.iter().map(Held::len).sum(), state.stale)
+    }
+
+    /// How many deliveries one processor may hold.
+    #[must_use]
+    pub fn quota(&self) -> usize {
+        self.options.quota()
     }
 
     /// Whether what was read must be processed before the end (ack mode auto).
@@ -211,6 +223,13 @@ impl Buffer {
             || (state.waiting.len() < self.options.max_len
                 && state.bytes < self.options.max_bytes
                 && self.host.used.load(Ordering::Relaxed) < self.host.max)
+    }
+}
+
+fn wait<'a>(bell: &Condvar, state: MutexGuard<'a, State>, limit: Option<Duration>) -> MutexGuard<'a, State> {
+    match limit {
+        None => bell.wait(state).unwrap_or_else(PoisonError::into_inner),
+        Some(limit) => bell.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
     }
 }
 
@@ -303,6 +322,31 @@ mod tests {
         assert!(buffer.take(0).is_none());
         assert!(buffer.hold(0, delivery("2"), Instant::now()).is_err());
         assert!(buffer.pause(Duration::from_secs(3600)), "returns at once");
+    }
+
+    #[test]
+    fn a_lane_that_pauses_does_not_swallow_the_wake_up_of_one_that_waits() {
+        let buffer = buffer(10, false);
+        thread::scope(|scope| {
+            scope.spawn(|| buffer.pause(Duration::from_secs(3600)));
+            let waiting = scope.spawn(|| ids(&buffer, 0, 1));
+            while buffer.lock().idle == 0 {
+                thread::yield_now();
+            }
+            buffer.push(&mut vec![delivery("1")]);
+            assert_eq!(waiting.join().unwrap(), ["1"]);
+            buffer.close();
+        });
+    }
+
+    #[test]
+    fn what_is_held_counts_as_bytes() {
+        let buffer = buffer(10, false);
+        buffer.hold(0, FakeSession::new().delivery("held", &[0; 2_000]), Instant::now()).unwrap();
+        buffer.push(&mut vec![delivery("1")]);
+        assert!(!buffer.has_room());
+        assert_eq!(ids(&buffer, 0, 1), ["held"]);
+        assert!(buffer.has_room());
     }
 
     #[test]

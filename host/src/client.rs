@@ -40,7 +40,7 @@ pub struct ConnectOptions {
     pub send_heartbeat: Duration,
     /// How often we want to receive one; zero for never.
     pub recv_heartbeat: Duration,
-    /// Log each frame's command and headers at info instead of trace.
+    /// Log the command of each frame that is read, and of those that sessions write.
     pub verbose: bool,
     /// The ceiling of the reconnect back-off.
     pub max_backoff: Duration,

@@ -5,7 +5,10 @@
 //! session ends. Nothing here knows of sockets: the session lends its end through [`Settle`].
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Instant, SystemTime},
 };
 
@@ -82,12 +85,14 @@ pub struct Delivery {
     pub received: Instant,
     /// Since when the processor has answered `unavailable` to it.
     pub unavailable_since: Option<Instant>,
+    /// Whether it is counted as received.
+    pub counted: bool,
     /// Whether its outputs, if any, count as forwarded.
     pub forwarded: bool,
     /// Whether a dead letter of it was confirmed.
     pub dead_lettered: bool,
-    /// Whether the broker refused the dead letter of it, so that it is kept.
-    pub dead_letter_refused: bool,
+    /// Counted while it is kept because the broker refused the dead letter of it.
+    pub kept: Option<Tally>,
     /// The span of its way through the host.
     pub span: Span,
     settle: Arc<dyn Settle>,
@@ -110,9 +115,10 @@ impl Delivery {
             faults: 0,
             received: Instant::now(),
             unavailable_since: None,
+            counted: false,
             forwarded: false,
             dead_lettered: false,
-            dead_letter_refused: false,
+            kept: None,
             span,
             settle,
         }
@@ -125,10 +131,41 @@ impl Delivery {
         self.settle.ack(&self.message)
     }
 
+    /// Copies the message out of the read buffer, of which a small one would keep 64 KiB alive: for
+    /// deliveries that stay longer.
+    pub fn compact(&mut self) {
+        let message = &self.message;
+        self.message = Arc::new(Message {
+            queue: message.queue.clone(),
+            headers: message.headers.compact(),
+            body: Bytes::copy_from_slice(&message.body),
+            received_at: message.received_at,
+        });
+    }
+
     /// Whether an acknowledgement could still reach the session that made this delivery.
     #[must_use]
     pub fn alive(&self) -> bool {
         self.settle.alive()
+    }
+}
+
+/// One more in a count, until it is dropped.
+#[derive(Debug)]
+pub struct Tally(Arc<AtomicUsize>);
+
+impl Tally {
+    /// Counts one.
+    #[must_use]
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,20 +4,18 @@
 //! Spawned by [`crate::app`], `n_threads` of them for each processor. Guests run here and never on the
 //! async runtime's threads, so a guest that spins stops its lane and nothing else.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::{
     buffer::Buffer,
+    delivery::Delivery,
     generation::Generation,
     metrics::ProcessorMetrics,
     outcome::Happened,
-    sandbox::Instance,
+    sandbox::{Called, Failed, Instance},
     settle::{Job, Next, Settler},
 };
 
@@ -25,7 +23,9 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long a lane waits before it looks again whether outputs were confirmed.
-const OVERLOADED: Duration = Duration::from_millis(20);
+const OVERLOADED: Duration = Duration::from_millis(5);
+/// How long it waits before each message while dead letters are refused.
+const CLOGGED: Duration = Duration::from_secs(5);
 
 /// What a lane works with.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Lane {
     pub settler: Arc<Settler>,
     /// What runs.
     pub generation: Generation,
+    /// Whether each delivery is logged (`verbose`).
+    pub verbose: bool,
     /// Counts deliveries in work for the drain.
     pub in_work: TaskTracker,
 }
@@ -52,10 +54,11 @@ impl Lane {
                 instance.terminate();
                 return;
             };
-            if taken.delivery.attempt == 1 {
+            let mut delivery = taken.delivery;
+            if !std::mem::replace(&mut delivery.counted, true) {
                 self.metrics().received.add_one();
             }
-            let job = Job { delivery: taken.delivery, more: taken.more, token: self.in_work.token() };
+            let job = Job { delivery, more: taken.more, token: self.in_work.token() };
             warm = self.process(instance, job);
         }
     }
@@ -95,7 +98,11 @@ impl Lane {
         let _entered = delivery.span.enter();
         let metrics = self.metrics();
         metrics.calls.add_one();
-        match instance.process(&delivery.message, delivery.attempt) {
+        let result = instance.process(&delivery.message, delivery.attempt);
+        if self.verbose {
+            self.report(delivery, &result);
+        }
+        match result {
             Ok(called) => {
                 metrics.fuel.add(called.fuel);
                 metrics.unsent.add(u64::from(called.unsent));
@@ -112,6 +119,16 @@ impl Lane {
                 metrics.failures.add_one();
                 (Happened::Failed(failed.error), None)
             }
+        }
+    }
+
+    fn report(&self, delivery: &Delivery, result: &Result<Called, Failed>) {
+        let (processor, id, attempt) = (&self.settler.origin.processor, delivery.message.id(), delivery.attempt);
+        match result {
+            Ok(called) => {
+                info!(%processor, id, attempt, fuel = called.fuel, outcome = called.outcome.name(), "processed")
+            }
+            Err(failed) => info!(%processor, id, attempt, fuel = failed.fuel, error = %failed.error, "failed"),
         }
     }
 
@@ -140,13 +157,17 @@ impl Lane {
         }
     }
 
+    /// Flow control of the broker stops the lane here. Where dead letters are refused it goes on, slowly:
+    /// the next message may be a good one.
     fn wait_while_overloaded(&self) {
-        let mut since: Option<Instant> = None;
         while self.settler.overloaded() {
-            let since = since.get_or_insert_with(Instant::now);
-            if self.buffer.pause(OVERLOADED) || since.elapsed() > MAX_PAUSE {
+            if self.buffer.pause(OVERLOADED) {
                 return;
             }
+        }
+        if self.settler.clogged() {
+            error!(processor = %self.settler.origin.processor, "paused: half the window is kept because dead letters are refused");
+            self.buffer.pause(CLOGGED);
         }
     }
 

@@ -51,6 +51,7 @@ fn run(args: &Run) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(prepared: Prepared, args: &Run) -> anyhow::Result<ExitCode> {
+    end_with_the_first_panic();
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let running = prepared.start().context("cannot start the lanes")?;
     let signal = tokio::select! {
@@ -71,4 +72,15 @@ async fn serve(prepared: Prepared, args: &Run) -> anyhow::Result<ExitCode> {
     };
     commands::log_totals(&metrics);
     Ok(if drained == Drained::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A task or a lane that is gone would leave its queue standing still. A host that ends is started again by
+/// its service manager, and the broker delivers again what was not acknowledged.
+fn end_with_the_first_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        eprintln!("error: this is a bug; leaving, the broker delivers again what was not acknowledged");
+        std::process::exit(1);
+    }));
 }

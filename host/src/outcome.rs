@@ -1,7 +1,7 @@
 //! The settlement policy: what happened to a delivery -> what to do about it.
 //!
-//! A pure table and the only place of this policy. [`crate::lane`] calls [`decide`] with what a call
-//! returned, [`crate::settle`] carries the actions out. Nothing here touches a broker, a clock or an
+//! A pure table and the only place of this policy. [`crate::settle`] asks [`decide`] with what a call
+//! returned or a broker answered, and carries the actions out. Nothing here touches a broker, a clock or an
 //! instance, so every row of the design's settlement table is one line of a test.
 
 use std::time::Duration;
@@ -24,6 +24,20 @@ pub enum Outcome {
     Reject(Reason),
     /// A service behind the processor is away.
     Unavailable(Reason),
+}
+
+impl Outcome {
+    /// The outcome in one word, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ok(outputs) if outputs.is_empty() => "no output",
+            Self::Ok(_) => "outputs",
+            Self::Retry { .. } => "retry",
+            Self::Reject(_) => "reject",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 /// One output, validated: its queue is one the processor may name, its headers are clean.
@@ -70,6 +84,11 @@ pub enum Happened {
     InitializeFailed,
     /// A reload removed or disabled the processor.
     ProcessorRemoved,
+    /// The broker delivered a message again that an older session delivered before it broke.
+    Redelivered {
+        /// Whether the first delivery was settled; else it is still in work.
+        settled: bool,
+    },
     /// The slot of a crashed host named this message.
     HostCrashed {
         /// How often it was found in a slot, this time included.
@@ -114,6 +133,8 @@ pub enum Action {
     RunAgain(Reason),
     /// The lane waits with back-off and runs it again; the attempt is not counted.
     LaneWaits(Reason),
+    /// Wait for what becomes of the delivery that is in work already.
+    AwaitFirst,
     /// Send the output again on the next connection, marked `stompbox_resent:true`.
     Resend,
     /// Append the dead letter to the spool, fsynced.
@@ -121,7 +142,7 @@ pub enum Action {
     /// Keep the delivery un-acked and try the dead letter again later.
     KeepDeadLetter,
     /// Raise an alarm.
-    Alarm,
+    Alarm(Reason),
     /// Take nothing new until `initialize` succeeds.
     PauseProcessor,
     /// Return the delivery to the broker without acknowledging it.
@@ -139,7 +160,8 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         Happened::Decided(Outcome::Retry { reason, delay }) => vec![retry_or_dead_letter(reason, delay, standing)],
         Happened::Decided(Outcome::Reject(reason)) => vec![Action::DeadLetter(reason)],
         Happened::Decided(Outcome::Unavailable(reason)) if standing.unavailable_for < standing.max_unavailable => {
-            vec![Action::LaneWaits(reason)]
+            let alarm = (standing.unavailable_for >= UNAVAILABLE_ALARM).then(|| Action::Alarm(reason.clone()));
+            alarm.into_iter().chain([Action::LaneWaits(reason)]).collect()
         }
         Happened::Decided(Outcome::Unavailable(reason)) => vec![retry_or_dead_letter(reason, None, standing)],
         // Time is not deterministic: a slow moment deserves the whole retry policy.
@@ -152,12 +174,14 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         Happened::OutputsConfirmed | Happened::DeadLetterConfirmed => acknowledge(standing),
         Happened::OutputRefused(reason) => vec![retry_or_dead_letter(reason, None, standing)],
         Happened::OutputLost => vec![Action::Resend],
+        Happened::Redelivered { settled: true } => vec![Action::Ack],
+        Happened::Redelivered { settled: false } => vec![Action::AwaitFirst],
         Happened::DeadLetterRefused { spool: true } => {
-            let mut actions = vec![Action::Spool, Action::Alarm];
+            let mut actions = vec![Action::Spool, Action::Alarm(refused())];
             actions.extend(acknowledge(standing));
             actions
         }
-        Happened::DeadLetterRefused { spool: false } => vec![Action::KeepDeadLetter, Action::Alarm],
+        Happened::DeadLetterRefused { spool: false } => vec![Action::Alarm(refused()), Action::KeepDeadLetter],
         Happened::InitializeFailed => vec![Action::PauseProcessor],
         Happened::ProcessorRemoved => vec![Action::GiveBack],
         Happened::HostCrashed { times } if times >= 2 => vec![Action::DeadLetter(Reason::new(
@@ -166,6 +190,14 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         ))],
         Happened::HostCrashed { .. } => vec![Action::RunAgain(Reason::new("host-crash", "the host died on it once"))],
     }
+}
+
+/// `unavailable` for so long is an alarm.
+const UNAVAILABLE_ALARM: Duration = Duration::from_secs(60);
+
+fn refused() -> Reason {
+    let detail = "the broker refuses the dead letter: grant the right to send there, or set dead_letter";
+    Reason::new("dead-letter-refused", detail)
 }
 
 /// An ACK of a dead session is never sent: the broker delivers the message again.

@@ -1,9 +1,10 @@
 //! Carries out what [`crate::outcome::decide`] decided: sends outputs, acknowledges, holds, sends dead
 //! letters.
 //!
-//! Lanes call [`Settler::settle`] with each outcome and go on without waiting; the rest of the way runs
-//! on the producer's task when the broker has answered. The input is acknowledged in
-//! [`Settler::acknowledge`] and nowhere else.
+//! Lanes call [`Settler::settle`] with each outcome and go on without waiting; the rest of the way runs on
+//! the producer's task: when the broker has answered, [`Settler::settle_later`] asks the table again, now
+//! with the answer. Every input that is acknowledged passes [`Settler::acknowledge`]; the session writes
+//! the frame.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,7 @@ use crate::{
     buffer::Buffer,
     client::{OnDone, Producer, Rejected, SendRequest},
     dead_letter::{self, Origin},
-    delivery::Delivery,
+    delivery::{Delivery, Tally},
     metrics::ProcessorMetrics,
     outcome::{Action, Happened, Outcome, Output, Reason, Standing, decide},
     retry::RetryPolicy,
@@ -58,12 +59,14 @@ pub struct Settler {
     pub metrics: Arc<ProcessorMetrics>,
     /// Lanes take nothing new while more than this is unconfirmed (`unconfirmed_mb`).
     pub max_unconfirmed_bytes: usize,
+    /// The same for messages (the window of the queue).
+    pub max_unconfirmed: usize,
     /// Lanes slow down while more messages than this are kept because their dead letter is refused.
     pub max_kept: usize,
-    /// Bytes of outputs that are not confirmed.
-    pub unconfirmed_bytes: AtomicUsize,
+    /// What is sent and not answered.
+    pub unconfirmed: Arc<Unconfirmed>,
     /// Messages kept because their dead letter is refused.
-    pub kept: AtomicUsize,
+    pub kept: Arc<AtomicUsize>,
 }
 
 /// A delivery in work. While one exists, the host does not end.
@@ -93,7 +96,7 @@ impl Settler {
     pub fn settle(self: &Arc<Self>, mut job: Job, happened: Happened) -> Next {
         self.note(&mut job, &happened);
         let actions = decide(happened, self.standing(&job.delivery));
-        // Each row ends with the one action that takes the delivery; what stands before it only tells.
+        // Each row has one action that takes the delivery; what stands before it only tells.
         for action in actions {
             match action {
                 Action::Ack => self.acknowledge(job),
@@ -106,8 +109,14 @@ impl Settler {
                 Action::LaneWaits(reason) => return Next::Wait(job, reason),
                 // A delivery that is dropped stays un-acked: the broker has it still.
                 Action::GiveBack => drop(job),
-                // The producer resends by itself, the lane pauses by itself; the spool comes with `state_dir`.
-                Action::Alarm | Action::Resend | Action::Spool | Action::PauseProcessor => continue,
+                Action::Alarm(reason) => {
+                    self.alarm(&job, &reason);
+                    continue;
+                }
+                // Without a spool nothing else may follow: the message is kept.
+                Action::Spool | Action::AwaitFirst => self.keep_dead_letter(job),
+                // The producer resends and the lane pauses by themselves.
+                Action::Resend | Action::PauseProcessor => continue,
             }
             break;
         }
@@ -116,9 +125,7 @@ impl Settler {
 
     fn note(&self, job: &mut Job, happened: &Happened) {
         let delivery = &mut job.delivery;
-        if std::mem::take(&mut delivery.dead_letter_refused) {
-            self.kept.fetch_sub(1, Ordering::Relaxed);
-        }
+        delivery.kept = None;
         match happened {
             Happened::Decided(Outcome::Unavailable(_)) => {
                 delivery.unavailable_since.get_or_insert_with(Instant::now);
@@ -169,10 +176,12 @@ impl Settler {
         let group = Arc::new(Group {
             settler: self.clone(),
             missing: AtomicUsize::new(outputs.len()),
-            bytes: outputs.iter().map(|output| output.body.len()).sum(),
-            state: Mutex::new((Some(job), None)),
+            waiting: Mutex::new(Waiting { job: Some(job), refused: None }),
+            _weight: Weight::new(
+                &self.unconfirmed,
+                outputs.iter().map(|output| weigh(&output.headers, &output.body)).sum(),
+            ),
         });
-        self.unconfirmed_bytes.fetch_add(group.bytes, Ordering::Relaxed);
         for output in outputs {
             let group = group.clone();
             let Some(route) = self.routes.get(&output.queue) else {
@@ -180,7 +189,7 @@ impl Settler {
                 continue;
             };
             let done = Box::new(move |answer: Result<(), Rejected>| group.answered(answer.map_err(|r| r.to_string())));
-            route.send(output.headers, output.body, urgent, done);
+            route.send(output.headers, output.body, false, urgent, done);
         }
     }
 
@@ -234,25 +243,27 @@ impl Settler {
               detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
         let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
         let (settler, body, urgent) = (self.clone(), message.body.clone(), !job.more);
+        // Text or bytes as it came: ActiveMQ marks bytes by a content-length.
+        let as_bytes = message.headers.get("content-length").is_some();
+        let weight = Weight::new(&self.unconfirmed, weigh(&headers, &body));
         let done = Box::new(move |answer: Result<(), Rejected>| {
+            drop(weight);
             let happened = match answer {
                 Ok(()) => Happened::DeadLetterConfirmed,
                 Err(rejected) => {
-                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected,
-                           "the dead letter is refused: grant the right to send there, or set dead_letter; the message is kept");
+                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
                     Happened::DeadLetterRefused { spool: false }
                 }
             };
             settler.settle_later(job, happened);
         });
-        self.dead_letters.send(headers, body, urgent, done);
+        self.dead_letters.send(headers, body, as_bytes, urgent, done);
     }
 
     /// Nobody took the dead letter: the message stays un-acked and goes the same way again later. In ack
     /// mode auto at the end of the host that is all that can be done; the log has it.
     fn keep_dead_letter(&self, mut job: Job) {
-        job.delivery.dead_letter_refused = true;
-        self.kept.fetch_add(1, Ordering::Relaxed);
+        job.delivery.kept = Some(Tally::new(&self.kept));
         let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
         if let Next::RunAgain(job, _) = self.hold_until(job, Instant::now() + self.retry.max_delay, reason) {
             error!(processor = %self.origin.processor, id = job.delivery.message.id(),
@@ -260,19 +271,65 @@ impl Settler {
         }
     }
 
-    /// Whether lanes should wait before they take more: too much is unconfirmed, or half the window
-    /// sits here because dead letters are refused.
+    fn alarm(&self, job: &Job, reason: &Reason) {
+        error!(processor = %self.origin.processor, id = job.delivery.message.id(), code = reason.code, detail = reason.detail, "alarm");
+    }
+
+    /// Whether so much is unconfirmed that lanes must take nothing more.
     pub fn overloaded(&self) -> bool {
-        self.unconfirmed_bytes.load(Ordering::Relaxed) > self.max_unconfirmed_bytes
-            || self.kept.load(Ordering::Relaxed) > self.max_kept
+        self.unconfirmed.bytes.load(Ordering::Relaxed) > self.max_unconfirmed_bytes
+            || self.unconfirmed.messages.load(Ordering::Relaxed) > self.max_unconfirmed
+    }
+
+    /// Whether so many messages sit here because their dead letters are refused that lanes must slow down.
+    pub fn clogged(&self) -> bool {
+        self.kept.load(Ordering::Relaxed) > self.max_kept
     }
 }
 
+/// What is sent and not answered, outputs and dead letters alike.
+#[derive(Debug, Default)]
+pub struct Unconfirmed {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+}
+
+/// The part of one delivery in [`Unconfirmed`], until it is dropped.
+struct Weight {
+    total: Arc<Unconfirmed>,
+    bytes: usize,
+}
+
+impl Weight {
+    fn new(total: &Arc<Unconfirmed>, bytes: usize) -> Self {
+        total.bytes.fetch_add(bytes, Ordering::Relaxed);
+        total.messages.fetch_add(1, Ordering::Relaxed);
+        Self { total: total.clone(), bytes }
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.messages.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a message takes of memory until it is confirmed, with something for its bookkeeping.
+fn weigh(headers: &[(String, String)], body: &Bytes) -> usize {
+    const BOOKKEEPING: usize = 256;
+    BOOKKEEPING + body.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
 impl Route {
-    fn send(&self, headers: Vec<(String, String)>, body: Bytes, urgent: bool, done: OnDone) {
+    fn send(&self, headers: Vec<(String, String)>, body: Bytes, as_bytes: bool, urgent: bool, done: OnDone) {
         let headers =
             if self.headers.is_empty() { headers } else { self.headers.iter().cloned().chain(headers).collect() };
-        self.producer.send(SendRequest { destination: self.destination.clone(), headers, body }, urgent, done);
+        self.producer.send(
+            SendRequest { destination: self.destination.clone(), headers, body, as_bytes },
+            urgent,
+            done,
+        );
     }
 }
 
@@ -280,23 +337,27 @@ impl Route {
 struct Group {
     settler: Arc<Settler>,
     missing: AtomicUsize,
-    bytes: usize,
-    state: Mutex<(Option<Job>, Option<String>)>,
+    waiting: Mutex<Waiting>,
+    _weight: Weight,
+}
+
+struct Waiting {
+    job: Option<Job>,
+    refused: Option<String>,
 }
 
 impl Group {
     fn answered(&self, answer: Result<(), String>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(()) => self.settler.metrics.outputs.add_one(),
-            Err(detail) => state.1 = Some(detail),
+            Err(detail) => waiting.refused = Some(detail),
         }
         if self.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let (job, refused) = (state.0.take(), state.1.take());
-        drop(state);
-        self.settler.unconfirmed_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let (job, refused) = (waiting.job.take(), waiting.refused.take());
+        drop(waiting);
         let happened = refused.map_or(Happened::OutputsConfirmed, |detail| {
             Happened::OutputRefused(Reason::new("output-refused", detail))
         });

@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
                 compare(broker, &Target { address: embedded.address, login: None }, &plan)?;
             }
             "activemq" => {
-                let activemq = harness::activemq::ActiveMq::own()?;
+                let activemq = harness::activemq::ActiveMq::for_benches()?;
                 let login = (harness::activemq::USERNAME.to_owned(), harness::activemq::PASSCODE.to_owned());
                 compare(broker, &Target { address: activemq.address(), login: Some(login) }, &plan)?;
             }

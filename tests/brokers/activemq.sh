@@ -42,7 +42,7 @@ start() {
     # see to that.
     trap '' INT HUP
     exec 3<&0
-    java -Xms64m -Xmx512m -Dstomp.port="$port" \
+    java -Xms64m -Xmx512m -Dstomp.port="$port" -Djournal.sync="${ACTIVEMQ_JOURNAL_SYNC:-always}" \
         -Dactivemq.home="$dir" -Dactivemq.base="$dir" -Dactivemq.conf="$dir/conf" -Dactivemq.data="$dir/data" \
         -Djava.io.tmpdir="$dir/data" -cp "$dir/conf:$home/lib/*" \
         org.apache.activemq.console.Main start "xbean:file:$dir/conf/activemq.xml" \

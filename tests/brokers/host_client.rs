@@ -73,6 +73,7 @@ impl Consumer {
             destination: destination.to_owned(),
             ack_mode: AckMode::ClientIndividual,
             window,
+            report_blocked: Duration::from_secs(10),
             headers: Vec::new(),
         };
         let (phase, is_phase) = watch::channel(Phase::Run);
@@ -134,7 +135,12 @@ fn send(producer: Producer, destination: &'static str, bodies: Vec<String>) -> J
         let (answer, answers) = mpsc::channel::<Answer>();
         let send_one = |body: String| {
             let headers = vec![("persistent".to_owned(), "true".to_owned())];
-            let request = SendRequest { destination: destination.into(), headers, body: Bytes::from(body.clone()) };
+            let request = SendRequest {
+                destination: destination.into(),
+                headers,
+                body: Bytes::from(body.clone()),
+                as_bytes: false,
+            };
             let answer = answer.clone();
             producer.send(request, false, Box::new(move |result| drop(answer.send((body, result)))));
         };

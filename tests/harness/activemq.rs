@@ -28,6 +28,7 @@ pub struct ActiveMq {
     address: SocketAddr,
     dir: PathBuf,
     script: Option<Child>,
+    journal_sync: &'static str,
 }
 
 impl ActiveMq {
@@ -40,8 +41,18 @@ impl ActiveMq {
 
     /// A broker for one test, which may stop, kill and restart it.
     pub fn own() -> Result<Self> {
+        Self::with_journal("always")
+    }
+
+    /// A broker that does not wait for the disk: benches measure clients, not disks.
+    pub fn for_benches() -> Result<Self> {
+        Self::with_journal("periodic")
+    }
+
+    fn with_journal(journal_sync: &'static str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("stompbox-activemq-").tempdir()?.keep();
-        let mut broker = Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), dir, script: None };
+        let mut broker =
+            Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), dir, script: None, journal_sync };
         broker.start()?;
         Ok(broker)
     }
@@ -57,7 +68,7 @@ impl ActiveMq {
 
     /// Starts it again, on the same port and with the messages it had; returns when it takes logins.
     pub fn start(&mut self) -> Result<()> {
-        let script = start_script(&self.dir, self.address.port(), Stdio::piped())?;
+        let script = start_script(&self.dir, self.address.port(), self.journal_sync, Stdio::piped())?;
         let script = self.script.insert(script);
         let limit = Instant::now() + START_LIMIT;
         while Client::connect(self.address, Some((USERNAME, PASSCODE))).is_err() {
@@ -109,9 +120,10 @@ impl Drop for ActiveMq {
 }
 
 /// Runs the script that runs the broker; the broker ends when `owner` closes.
-pub fn start_script(dir: &Path, port: u16, owner: Stdio) -> Result<Child> {
+pub fn start_script(dir: &Path, port: u16, journal_sync: &str, owner: Stdio) -> Result<Child> {
     Command::new(root().join("tests/brokers/activemq.sh"))
         .args(["start".as_ref(), dir.as_os_str(), port.to_string().as_ref()])
+        .env("ACTIVEMQ_JOURNAL_SYNC", journal_sync)
         .stdin(owner)
         .spawn()
         .context("tests/brokers/activemq.sh cannot be run")

@@ -1,10 +1,7 @@
 //! From configured names to connected parts: one buffer and session per in queue, one producer per
 //! server for outputs and one for dead letters, one settler per processor.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -58,6 +55,7 @@ impl<'a> Wiring<'a> {
     pub(super) fn settler(&mut self, processor: &Processor, generation: &Generation) -> Arc<Settler> {
         let in_queue = self.queue(processor.in_queue.as_ref());
         let (buffer, reader) = self.buffer(&in_queue);
+        let quota = buffer.quota();
         let routes = processor.writes_to().cloned().collect::<Vec<_>>();
         let routes = routes.iter().filter_map(|name| Some((name.clone(), self.route(name)?))).collect();
         let configured = processor.dead_letter.clone().or_else(|| in_queue.dead_letter.clone());
@@ -68,7 +66,8 @@ impl<'a> Wiring<'a> {
             headers: Vec::new(),
         };
         Arc::new(Settler {
-            max_kept: window(self.config, &in_queue) / 2,
+            max_unconfirmed: window(self.config, &in_queue),
+            max_kept: quota,
             buffer,
             reader,
             routes,
@@ -82,8 +81,8 @@ impl<'a> Wiring<'a> {
             retry: retry_policy(&processor.retry),
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
-            unconfirmed_bytes: AtomicUsize::new(0),
-            kept: AtomicUsize::new(0),
+            unconfirmed: Arc::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -183,6 +182,7 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
             config::AckMode::Client | config::AckMode::ClientIndividual => client::AckMode::ClientIndividual,
         },
         window,
+        report_blocked: queue.buffer_block,
         headers: selector.chain(queue.headers.iter().cloned()).collect(),
     }
 }
@@ -198,39 +198,43 @@ fn retry_policy(policy: &config::RetryPolicy) -> RetryPolicy {
 
 /// What active processors need and this version does not have: refused at start rather than ignored.
 pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
-    let queues = config.active_processors().flat_map(|p| p.in_queue.iter().chain(p.writes_to()));
-    let queues: BTreeMap<_, _> = queues.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
+    let named = config.active_processors().flat_map(|processor| processor.in_queue.iter().chain(processor.writes_to()));
+    let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
     let servers: BTreeMap<_, _> =
-        queues.values().filter_map(|q| Some((&q.server, config.servers.get(&q.server)?))).collect();
+        queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?))).collect();
     let mut problems = Vec::new();
-    let mut refuse = |path: String, message: &str| problems.push(Problem { path, message: message.to_owned() });
+    let mut refuse = |missing: bool, path: String, message: &str| {
+        if missing {
+            problems.push(Problem { path, message: message.to_owned() });
+        }
+    };
+    refuse(config.state_dir.is_some(), "state_dir".into(), "not in this version yet: nothing would be kept there");
+    refuse(config.admin.is_some(), "admin".into(), "not in this version yet: nothing would listen there");
     for (name, server) in servers {
-        if server.tls.is_some() {
-            refuse(format!("mb_servers.{name}.use_ssl"), "this version has no TLS yet and will not connect without it");
-        }
-        if server.passcode_file.is_some() {
-            refuse(
-                format!("mb_servers.{name}.passcode_file"),
-                "not read in this version: use \"passcode\": \"${NAME}\"",
-            );
-        }
-        if server.connect == Some(config::Connect::All) {
-            refuse(
-                format!("mb_servers.{name}.connect"),
-                "\"all\" is not in this version yet: list one server per entry",
-            );
-        }
+        let path = |key: &str| format!("mb_servers.{name}.{key}");
+        let all = server.connect == Some(config::Connect::All);
+        refuse(server.tls.is_some(), path("use_ssl"), "this version has no TLS yet and will not connect without it");
+        refuse(
+            server.passcode_file.is_some(),
+            path("passcode_file"),
+            "not read in this version: use \"passcode\": \"${NAME}\"",
+        );
+        // One id on several connections: ActiveMQ refuses the second.
+        refuse(
+            server.client_id.is_some(),
+            path("client_id"),
+            "comes with durable subscriptions: not in this version yet",
+        );
+        refuse(all, path("connect"), "\"all\" is not in this version yet: list one server per entry");
     }
     for (name, queue) in queues {
-        if queue.subscription.is_some() {
-            refuse(format!("queues.{name}.subscription"), "durable subscriptions are not in this version yet");
-        }
-        if queue.order_by.is_some() {
-            refuse(
-                format!("queues.{name}.order_by"),
-                "not in this version yet: \"n_threads\": 1 keeps the order of arrival",
-            );
-        }
+        let path = |key: &str| format!("queues.{name}.{key}");
+        refuse(queue.subscription.is_some(), path("subscription"), "durable subscriptions are not in this version yet");
+        refuse(
+            queue.order_by.is_some(),
+            path("order_by"),
+            "not in this version yet: \"n_threads\": 1 keeps the order of arrival",
+        );
     }
     problems
 }

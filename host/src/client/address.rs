@@ -3,11 +3,17 @@
 //! Used by connections at each connect, so that a changed DNS entry is found at the next one. The
 //! place where failover between entries, all addresses behind a name and re-resolution will live.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 use super::ClientError;
+
+/// How long one address may take to answer, so that a dead one does not hide those behind it.
+const ONE_ADDRESS: Duration = Duration::from_secs(5);
 
 /// One entry of `host_port_list`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,9 +55,10 @@ async fn connect_one(address: &Address) -> Result<(TcpStream, SocketAddr), Clien
         .map_err(|e| ClientError::Resolve(address.to_string(), e))?;
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for socket in found {
-        match TcpStream::connect(socket).await {
-            Ok(stream) => return Ok((stream, socket)),
-            Err(error) => last = error,
+        match timeout(ONE_ADDRESS, TcpStream::connect(socket)).await {
+            Ok(Ok(stream)) => return Ok((stream, socket)),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
         }
     }
     Err(ClientError::Connect { address: address.to_string(), source: last })

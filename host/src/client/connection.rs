@@ -25,7 +25,7 @@ use crate::stomp::{Command, Decoder, EncodeError, Frame, FrameLimits, Version, e
 
 /// Room asked for each read: a slice of it stays with every message until it is settled.
 const READ_BYTES: usize = 64 << 10;
-/// How long connecting, and then the answer to CONNECT, may take.
+/// How long the answer to CONNECT may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// A line end leaves at least this often: Artemis closes connections that are silent for 60 s, also
 /// those that declared no heart-beats.
@@ -34,6 +34,7 @@ const MAX_SILENCE: Duration = Duration::from_secs(20);
 /// A STOMP session's socket after the handshake.
 #[derive(Debug)]
 pub struct Connection {
+    /// The place where TLS will wrap the socket: everything below needs only to poll it.
     stream: TcpStream,
     decoder: Decoder,
     input: BytesMut,
@@ -58,9 +59,7 @@ impl Connection {
     /// # Errors
     /// No address answers, the peer does not speak STOMP, or it refuses the login.
     pub async fn open(options: &ConnectOptions) -> Result<Self, ClientError> {
-        let (stream, peer) = timeout(HANDSHAKE, address::connect(&options.addresses))
-            .await
-            .map_err(|_| ClientError::Silent { what: "TCP connection", limit: HANDSHAKE })??;
+        let (stream, peer) = address::connect(&options.addresses).await?;
         set_socket_options(&stream)?;
         let now = Instant::now();
         let mut connection = Self {

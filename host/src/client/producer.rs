@@ -25,6 +25,7 @@ use crate::stomp::Command;
 const ALARM: Duration = Duration::from_secs(60);
 const GOODBYE: &str = "goodbye";
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+/// A connection that held this long was a good one: the back-off begins anew.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// One message to be sent.
@@ -37,6 +38,9 @@ pub struct SendRequest {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+    /// Whether it travels as bytes whatever it holds: with a `content-length`. Otherwise that follows from
+    /// the body, and what is text travels as text.
+    pub as_bytes: bool,
 }
 
 /// Why a broker did not take an output.

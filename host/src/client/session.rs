@@ -3,7 +3,7 @@
 //! It subscribes, turns MESSAGE frames into deliveries, pushes them to the buffer and writes the
 //! acknowledgements that come back. After a break it reconnects with back-off and begins a new *epoch*:
 //! an ACK for a delivery of an older epoch is never sent, since ack ids belong to one STOMP session.
-//! The acknowledgement of a message leaves here and nowhere else: [`Acks::take_into`].
+//! [`Acks::take_into`] writes the ACK frames.
 
 mod acks;
 
@@ -34,7 +34,7 @@ const GOODBYE: &str = "goodbye";
 const RECEIPT_LIMIT: Duration = Duration::from_secs(30);
 /// How long the broker may take to answer DISCONNECT.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
-/// A connection that held this long was a good one: the next break is tried again at once.
+/// A connection that held this long was a good one: the back-off begins anew.
 const STABLE: Duration = Duration::from_secs(10);
 
 /// When the broker regards a message as consumed.
@@ -66,6 +66,8 @@ pub struct Subscription {
     pub ack_mode: AckMode,
     /// How many deliveries the broker may have outstanding with us.
     pub window: usize,
+    /// How often a full buffer is reported (`buffer_block_sec`).
+    pub report_blocked: Duration,
     /// Further headers for SUBSCRIBE, from the configuration.
     pub headers: Vec<(String, String)>,
 }
@@ -90,6 +92,10 @@ pub enum SessionState {
     Subscribed,
     /// No further delivery will come.
     Quiet,
+    /// Closed in good order: the broker has confirmed everything.
+    Closed,
+    /// Closed otherwise: ACKs may not have arrived.
+    Lost,
 }
 
 /// One consumer connection and all its successors.
@@ -119,17 +125,22 @@ impl Session {
 
     /// Consumes until the phase is over; breaks are logged and mended here.
     pub async fn run(mut self) {
-        self.run_epochs().await;
-        self.state.send_replace(SessionState::Quiet);
+        let end = self.run_epochs().await;
+        self.state.send_replace(end);
     }
 
-    async fn run_epochs(&mut self) {
+    async fn run_epochs(&mut self) -> SessionState {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() == Phase::Run {
             let began = Instant::now();
             let result = self.one_epoch().await;
             self.acks.close_epoch();
-            let Err(error) = result else { return };
+            let Err(error) = result else { return SessionState::Closed };
+            if *self.phase.borrow() != Phase::Run {
+                warn!(server = %self.options.server, queue = %self.subscription.queue, error = &error as &dyn std::error::Error,
+                      "session lost while draining: what was not confirmed may be delivered again");
+                return SessionState::Lost;
+            }
             self.state.send_replace(SessionState::Connecting);
             if began.elapsed() >= STABLE {
                 backoff.reset();
@@ -142,6 +153,7 @@ impl Session {
                 _ = self.phase.wait_for(|phase| *phase != Phase::Run) => {}
             }
         }
+        SessionState::Closed
     }
 
     /// From connecting to a break (error) or to the end of the drain (ok).
@@ -155,7 +167,15 @@ impl Session {
             AckMode::Auto => Arc::new(AutoAck),
             AckMode::ClientIndividual => self.acks.open_epoch(connection.version),
         };
-        let mut epoch = Epoch { connection, settle, began: Instant::now(), subscribed: false, draining: false };
+        let mut epoch = Epoch {
+            connection,
+            settle,
+            began: Instant::now(),
+            subscribed: false,
+            draining: false,
+            unsubscribed: false,
+            blocked: None,
+        };
         self.serve(&mut epoch).await?;
         timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch))
             .await
@@ -184,8 +204,13 @@ impl Session {
         let mut staged = pin!(acks.staged());
         let mut batch = Vec::new();
         loop {
-            self.handle_frames(epoch, &mut batch)?;
+            let handled = self.handle_frames(epoch, &mut batch);
             intake.push(&mut batch);
+            handled?;
+            if epoch.unsubscribed {
+                // Only now: the last deliveries are in the buffer.
+                self.state.send_replace(SessionState::Quiet);
+            }
             let reading = epoch.draining || intake.has_room();
             tokio::select! {
                 moved = epoch.connection.progress(reading) => moved?,
@@ -235,7 +260,7 @@ impl Session {
 
     fn receipt(&self, epoch: &mut Epoch, id: &str) {
         if id == UNSUBSCRIBED {
-            self.state.send_replace(SessionState::Quiet);
+            epoch.unsubscribed = true;
         } else if id == SUBSCRIBED {
             epoch.subscribed = true;
             self.state.send_replace(SessionState::Subscribed);
@@ -248,6 +273,7 @@ impl Session {
 
     fn check(&self, epoch: &mut Epoch, reading: bool) -> Result<(), ClientError> {
         epoch.connection.beat(reading)?;
+        self.report_blocked(epoch, reading);
         let silent = |what| Err(ClientError::Silent { what, limit: RECEIPT_LIMIT });
         if !epoch.subscribed && epoch.began.elapsed() > RECEIPT_LIMIT {
             return silent("receipt of SUBSCRIBE");
@@ -256,6 +282,16 @@ impl Session {
             return silent("receipt of ACK");
         }
         Ok(())
+    }
+
+    /// Tells every `buffer_block_sec` that the lanes do not keep up.
+    fn report_blocked(&self, epoch: &mut Epoch, reading: bool) {
+        if reading {
+            epoch.blocked = None;
+        } else if epoch.blocked.get_or_insert_with(Instant::now).elapsed() >= self.subscription.report_blocked {
+            epoch.blocked = None;
+            info!(queue = %self.subscription.queue, "the buffer is full: not reading until lanes have taken from it");
+        }
     }
 
     /// Takes nothing more. In mode auto the broker is told at once, since it forgets what it sends. Else
@@ -309,4 +345,7 @@ struct Epoch {
     began: Instant,
     subscribed: bool,
     draining: bool,
+    unsubscribed: bool,
+    /// Since when the buffer has been full.
+    blocked: Option<Instant>,
 }

@@ -12,6 +12,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Output, Stdio},
 };
@@ -48,39 +49,61 @@ pub fn build(args: &cli::Build) -> anyhow::Result<ExitCode> {
         "the Rust target {TARGET} is not installed; add it with\n  rustup target add {TARGET}"
     );
     let engine = Engine::new(EngineConfig { max_instances: 4, cache_dir: super::cache_dir() })?;
-    for file in build_crate(&args.dir, &args.out, Stdio::inherit())? {
-        let bytes = fs::read(&file)?;
-        let component =
-            Component::load(&engine, &bytes).with_context(|| format!("{} was built, but", file.display()))?;
-        let names: Vec<_> = component.describe()?.processors.iter().map(|processor| processor.name.as_str()).collect();
-        println!("{}  {:.0} KB  offers {}", file.display(), bytes.len() as f64 / 1e3, names.join(", "));
+    let built = compile(&args.dir, Stdio::inherit())?;
+    // Checked before it replaces one that works.
+    let component =
+        Component::load(&engine, &built.bytes).context("the crate was built, but the host cannot use it")?;
+    let description = component.describe().context("the crate was built, but does not describe itself")?;
+    let names: Vec<_> = description.processors.iter().map(|processor| processor.name.as_str()).collect();
+    for file in built.place(&args.out)? {
+        println!("{}  {:.0} KB  offers {}", file.display(), built.bytes.len() as f64 / 1e3, names.join(", "));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds one crate and copies its component to `out`, once for each module it declares; returns the
+/// Builds one crate and puts its component into `out`, once for each module it declares; returns the
 /// files. Cargo's messages go to `messages`.
 ///
 /// # Errors
 /// The directory is no crate, it declares no module, or cargo fails.
 pub fn build_crate(dir: &Path, out: &Path, messages: Stdio) -> anyhow::Result<Vec<PathBuf>> {
-    let manifest = dir.join("Cargo.toml");
-    ensure!(manifest.is_file(), "{} has no Cargo.toml: name the directory of a processor's crate", dir.display());
-    let modules = modules(&manifest)?;
-    let built = cargo_build(&manifest, messages)?;
-    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    let place = |module: &String| {
-        let file = out.join(format!("{module}.wasm"));
-        replace(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
-    };
-    modules.iter().map(place).collect()
+    compile(dir, messages)?.place(out)
 }
 
-/// Writes beside the file and renames, so that a running host never sees half a component.
+/// A component and the modules under which the host shall find it.
+struct Built {
+    modules: Vec<String>,
+    bytes: Vec<u8>,
+}
+
+fn compile(dir: &Path, messages: Stdio) -> anyhow::Result<Built> {
+    let manifest = dir.join("Cargo.toml");
+    ensure!(manifest.is_file(), "{} has no Cargo.toml: name the directory of a processor's crate", dir.display());
+    let manifest = fs::canonicalize(&manifest)?;
+    let modules = modules(&manifest)?;
+    let built = cargo_build(&manifest, messages)?;
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    Ok(Built { modules, bytes })
+}
+
+impl Built {
+    fn place(&self, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        let place = |module: &String| {
+            let file = out.join(format!("{module}.wasm"));
+            replace(&file, &self.bytes).with_context(|| format!("cannot write {}", file.display()))?;
+            Ok(file)
+        };
+        self.modules.iter().map(place).collect()
+    }
+}
+
+/// Writes beside the file and renames, so that a running host never sees half a component; readable for
+/// all, since the host may run as another user.
 fn replace(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut fresh = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
+    let readable = fs::Permissions::from_mode(0o644);
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let mut fresh = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
     fresh.write_all(bytes)?;
     fresh.persist(file)?;
     Ok(())
@@ -115,10 +138,9 @@ fn modules(manifest: &Path) -> anyhow::Result<Vec<String>> {
         cargo(&["metadata", "--no-deps", "--format-version", "1"], manifest).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
-    let wanted = fs::canonicalize(manifest)?;
     let is_wanted = |package: &&Value| {
         let path = package.get("manifest_path").and_then(Value::as_str).unwrap_or_default();
-        fs::canonicalize(path).is_ok_and(|path| path == wanted)
+        fs::canonicalize(path).is_ok_and(|path| path == manifest)
     };
     let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists no packages")?;
     let package = packages.iter().find(is_wanted).context("cargo metadata does not list the crate")?;
@@ -143,11 +165,12 @@ fn cargo_build(manifest: &Path, messages: Stdio) -> anyhow::Result<PathBuf> {
     let Output { status, stdout, .. } =
         command.spawn().and_then(|child| child.wait_with_output()).context("cannot run cargo")?;
     ensure!(status.success(), "cargo could not build {}", manifest.display());
-    let wanted = fs::canonicalize(manifest)?;
     for line in stdout.split(|byte| *byte == b'\n') {
         let Ok(message) = serde_json::from_slice::<Value>(line) else { continue };
-        let of_this_crate =
-            message.get("manifest_path").and_then(Value::as_str).is_some_and(|path| Path::new(path) == wanted);
+        let of_this_crate = message
+            .get("manifest_path")
+            .and_then(Value::as_str)
+            .is_some_and(|path| fs::canonicalize(path).is_ok_and(|path| path == manifest));
         let files = message.get("filenames").and_then(Value::as_array).into_iter().flatten();
         let mut components = files.filter_map(Value::as_str).filter(|file| file.ends_with(".wasm"));
         if let Some(file) = components.next().filter(|_| of_this_crate) {

@@ -184,7 +184,7 @@ async fn feed(producer: Producer, messages: u32) {
         let status = (number < messages).then(|| ("/queue/jedi_jobtaskstatus", generator.next()));
         for (destination, body) in status.into_iter().chain(spin) {
             let Ok(permit) = window.clone().acquire_owned().await else { return };
-            let request = SendRequest { destination: destination.into(), headers: Vec::new(), body };
+            let request = SendRequest { destination: destination.into(), headers: Vec::new(), body, as_bytes: false };
             producer.send(request, false, Box::new(move |_| drop(permit)));
         }
     }

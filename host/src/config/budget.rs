@@ -7,14 +7,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::fields::Fields;
-use crate::sandbox::limits::Limits;
+use crate::sandbox::{MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, limits::Limits};
 
 /// The keys of `limits` and what they may be. Their defaults are those of [`Limits`].
 const KEYS: [(&str, RangeInclusive<u64>); 9] = [
     ("fuel", 1..=MAX_FUEL),
     ("time_ms", 1..=MAX_TIME_MS),
-    ("memory_mb", 1..=4_096),
-    ("table_elements", 0..=10_000_000),
+    ("memory_mb", 1..=(MAX_MEMORY_BYTES >> 20) as u64),
+    ("table_elements", 0..=MAX_TABLE_ELEMENTS as u64),
     ("outputs", 0..=1_000_000),
     ("output_mb", 1..=1_024),
     ("log_kb", 0..=1_048_576),
@@ -142,14 +142,14 @@ mod tests {
         assert_snapshot!(problems(&changes), @"
         vos.atlas.limits.outputs: 51 is above the ceiling 50 of limits.outputs
         processors.p.limits.fuel: 101 is above the ceiling 100 of limits.fuel
-        processors.p.limits.memory_mb: must be a whole number from 1 to 4096, not 0
+        processors.p.limits.memory_mb: must be a whole number from 1 to 1024, not 0
         ");
         changes.push(("processors.p.vo", json!("atlas")));
         assert_snapshot!(problems(&changes), @"
         vos.atlas.limits.outputs: 51 is above the ceiling 50 of limits.outputs
         processors.p.limits.fuel: 101 is above the ceiling 100 of limits.fuel
         processors.p.limits.time_ms: 501 is above the ceiling 500 of vos.atlas.limits.time_ms
-        processors.p.limits.memory_mb: must be a whole number from 1 to 4096, not 0
+        processors.p.limits.memory_mb: must be a whole number from 1 to 1024, not 0
         ");
     }
 }

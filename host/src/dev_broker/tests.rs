@@ -365,6 +365,7 @@ async fn the_clients_of_the_host_lose_nothing_when_everything_is_cut() {
         destination: "/queue/a".into(),
         ack_mode: AckMode::ClientIndividual,
         window: 100,
+        report_blocked: Duration::from_secs(10),
         headers: Vec::new(),
     };
     let sink = Arc::new(Sink::default());
@@ -372,7 +373,7 @@ async fn the_clients_of_the_host_lose_nothing_when_everything_is_cut() {
     let tasks = [tokio::spawn(sending.run()), tokio::spawn(session.run())];
     for number in 0..COUNT {
         let body = bytes::Bytes::from(number.to_string());
-        let request = SendRequest { destination: "/queue/a".into(), headers: Vec::new(), body };
+        let request = SendRequest { destination: "/queue/a".into(), headers: Vec::new(), body, as_bytes: false };
         producer.send(request, false, Box::new(|result| result.unwrap()));
     }
     broker.wait_for(|handle| handle.stats().acked >= 100).await;

@@ -62,6 +62,8 @@ fn reject_goes_to_the_dead_letter_and_is_acknowledged_after_it() {
 fn unavailable_makes_the_lane_wait_and_is_a_retry_after_its_time() {
     let unavailable = || Happened::Decided(Outcome::Unavailable(why()));
     assert_eq!(decide(unavailable(), LAST), [Action::LaneWaits(why())]);
+    let minute = Standing { unavailable_for: UNAVAILABLE_ALARM, ..FIRST };
+    assert_eq!(decide(unavailable(), minute), [Action::Alarm(why()), Action::LaneWaits(why())]);
     let tired = Standing { unavailable_for: Duration::from_secs(3600), ..FIRST };
     assert_eq!(decide(unavailable(), tired), [Action::Hold { delay: None, reason: why() }]);
     assert_eq!(decide(unavailable(), Standing { attempt: 5, ..tired }), [Action::DeadLetter(why())]);
@@ -96,6 +98,12 @@ fn a_lost_output_is_resent() {
 }
 
 #[test]
+fn a_redelivered_original_is_not_processed_twice() {
+    assert_eq!(decide(Happened::Redelivered { settled: true }, FIRST), [Action::Ack]);
+    assert_eq!(decide(Happened::Redelivered { settled: false }, FIRST), [Action::AwaitFirst]);
+}
+
+#[test]
 fn without_its_session_nothing_is_acknowledged() {
     for happened in [Happened::Decided(Outcome::Ok(vec![])), Happened::OutputsConfirmed, Happened::DeadLetterConfirmed]
     {
@@ -108,8 +116,14 @@ fn without_its_session_nothing_is_acknowledged() {
 
 #[test]
 fn a_refused_dead_letter_is_spooled_or_kept() {
-    assert_eq!(decide(Happened::DeadLetterRefused { spool: true }, FIRST), [Action::Spool, Action::Alarm, Action::Ack]);
-    assert_eq!(decide(Happened::DeadLetterRefused { spool: false }, FIRST), [Action::KeepDeadLetter, Action::Alarm]);
+    assert_eq!(
+        decide(Happened::DeadLetterRefused { spool: true }, FIRST),
+        [Action::Spool, Action::Alarm(refused()), Action::Ack]
+    );
+    assert_eq!(
+        decide(Happened::DeadLetterRefused { spool: false }, FIRST),
+        [Action::Alarm(refused()), Action::KeepDeadLetter]
+    );
 }
 
 #[test]

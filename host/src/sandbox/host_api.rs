@@ -23,13 +23,16 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     host.func_wrap("counter", counter)
 }
 
+/// What a field of a log line costs beside its text: empty ones are not free to the host.
+const FIELD_BYTES: usize = 64;
+
 /// `log: func(level: level, text: string, fields: headers)`.
 fn log(
     mut store: StoreContextMut<'_, State>,
     (level, text, fields): (Level, String, Vec<(String, String)>),
 ) -> wasmtime::Result<()> {
     let bytes =
-        fields.iter().fold(text.len(), |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()));
+        fields.iter().fold(text.len(), |sum, (name, value)| sum.saturating_add(FIELD_BYTES + name.len() + value.len()));
     charge(&mut store, bytes)?;
     store.data().log.emit(level, &text, &fields);
     Ok(())

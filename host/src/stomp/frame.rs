@@ -143,6 +143,12 @@ impl Headers {
             .map(|e| self.slice(e.value))
     }
 
+    /// The same headers in memory of their own, apart from the buffer they were read into.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        Self { text: Bytes::copy_from_slice(&self.text), entries: self.entries.clone() }
+    }
+
     /// All entries in order, repeated ones included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
         self.entries.iter().map(|e| (self.slice(e.name), self.slice(e.value)))

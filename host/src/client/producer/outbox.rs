@@ -99,19 +99,18 @@ impl Outbox {
         report(refused);
     }
 
-    /// What was in flight goes back to be sent again; something alone in flight counts as refused.
+    /// What was in flight goes back to be sent again. Only something that was sent again already, alone,
+    /// and took the connection with it a second time counts as refused.
     pub(super) fn disconnected(&self) {
         let mut state = self.lock();
         state.version = None;
         state.encoded.clear();
         let sent = state.next;
-        let alone = state.entries.iter().take(sent).flatten().count() == 1;
         let mut refused = Vec::new();
         for slot in state.entries.iter_mut().take(sent) {
-            if alone {
-                refused.extend(
-                    slot.take().map(|entry| (entry, "the connection died while it was alone in flight".to_owned())),
-                );
+            if slot.as_ref().is_some_and(|entry| entry.suspect) {
+                let detail = "the connection died twice while it was in flight, the second time alone";
+                refused.extend(slot.take().map(|entry| (entry, detail.to_owned())));
             } else if let Some(entry) = slot {
                 entry.suspect = true;
             }
@@ -198,18 +197,15 @@ impl State {
 /// The host's headers stand first: the first of repeated ones wins.
 fn encode_entry(output: &mut BytesMut, version: Version, id: u64, entry: &Entry) -> Result<(), EncodeError> {
     let request = &entry.request;
-    let receipt = itoa(id);
-    let length = content_length(&request.body).map(|length| length.to_string());
+    let receipt = id.to_string();
+    let length = request.as_bytes.then_some(request.body.len()).or_else(|| content_length(&request.body));
+    let length = length.map(|length| length.to_string());
     let own = [("destination", &*request.destination), ("receipt", receipt.as_str())];
     let length = length.as_deref().map(|length| ("content-length", length));
     let resent = entry.suspect.then_some(("stompbox_resent", "true"));
     let given = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let all = own.into_iter().chain(length).chain(resent).chain(given);
     encode(output, version, Command::Send, all, &request.body)
-}
-
-fn itoa(id: u64) -> String {
-    id.to_string()
 }
 
 fn report(refused: Vec<(Entry, String)>) {

@@ -87,7 +87,7 @@ impl Acks {
         self.bell.answer().await;
     }
 
-    /// Moves the staged ACKs into the connection's output: the place where a message is acknowledged.
+    /// Writes the staged ACKs into the connection's output: here a message is acknowledged on the wire.
     /// The last one asks for a receipt, unless one is awaited already.
     pub(super) fn take_into(&self, connection: &mut Connection) -> Result<(), ClientError> {
         let mut state = self.lock();
