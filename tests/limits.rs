@@ -4,35 +4,90 @@ use serde_json::{Value, json};
 use stompbox::app::Drained;
 
 use crate::harness::{
+    client::Client,
     host::{Host, One, wait_until},
     target::Target,
 };
 
-/// Runs one message through a hostile processor while a neighbour in the same host echoes; returns the
-/// error code of the dead letter.
-fn dead_letter_code(class: &str, extra: Value) -> (String, String) {
-    let target = Target::embedded();
-    let mut bad = One::new(&target, class, extra);
-    let neighbour = One::new(&target, "Echo", json!({"in_queue": "in2", "out_queue": "out2"}));
-    for (key, from) in [("in2", "in"), ("out2", "out")] {
-        bad.config["queues"][key] = neighbour.config["queues"][from].clone();
+/// A hostile processor `one` and a neighbour `two` that echoes, in one host.
+struct Pair {
+    target: Target,
+    bad: One,
+    neighbour: One,
+    host: Host,
+}
+
+impl Pair {
+    fn start(class: &str, extra: Value) -> Self {
+        let target = Target::embedded();
+        let mut bad = One::new(&target, class, extra);
+        let neighbour = One::new(&target, "Echo", json!({"in_queue": "in2", "out_queue": "out2"}));
+        for (key, from) in [("in2", "in"), ("out2", "out")] {
+            bad.config["queues"][key] = neighbour.config["queues"][from].clone();
+        }
+        bad.config["processors"]["two"] = neighbour.config["processors"]["one"].clone();
+        let host = Host::start(&bad.config);
+        Self { target, bad, neighbour, host }
     }
-    bad.config["processors"]["two"] = neighbour.config["processors"]["one"].clone();
-    let host = Host::start(&bad.config);
-    target.client().send(&bad.from, &[], b"x").unwrap();
-    let (did, two) = (host.did("one"), host.did("two"));
-    let mut client = target.client();
-    wait_until("the dead letter, with a neighbour that goes on meanwhile", || {
+
+    /// Sends the neighbour one message and waits until it is forwarded.
+    fn echo(&self, client: &mut Client) {
+        let two = self.host.did("two");
         let before = two.forwarded.get();
-        client.send(&neighbour.from, &[], b"neighbour").unwrap();
+        client.send(&self.neighbour.from, &[], b"neighbour").unwrap();
         wait_until("the neighbour's message", || two.forwarded.get() > before);
-        did.dead_lettered.get() == 1
-    });
-    assert_eq!(host.drain(), Drained::Clean);
-    let dead = target.drain(&bad.dead);
-    let header = |name: &str| dead[0].header(name).unwrap().to_owned();
-    assert_eq!(target.drain(&neighbour.to).len() as u64, two.forwarded.get());
-    (header("stompbox_error_code"), header("stompbox_error_detail"))
+    }
+
+    /// Waits for the dead letter, drains, and returns the letter's code and detail.
+    fn end(self) -> (String, String) {
+        let (one, two) = (self.host.did("one"), self.host.did("two"));
+        wait_until("the dead letter", || one.dead_lettered.get() == 1);
+        self.echo(&mut self.target.client());
+        assert_eq!(self.host.drain(), Drained::Clean);
+        let dead = self.target.drain(&self.bad.dead);
+        assert_eq!(dead.len(), 1);
+        let header = |name: &str| dead[0].header(name).unwrap().to_owned();
+        assert_eq!(self.target.drain(&self.neighbour.to).len() as u64, two.forwarded.get());
+        (header("stompbox_error_code"), header("stompbox_error_detail"))
+    }
+}
+
+/// Runs one message through a hostile processor; returns code and detail of the dead letter. The neighbour
+/// works before and after.
+fn dead_letter_code(class: &str, extra: Value) -> (String, String) {
+    let pair = Pair::start(class, extra);
+    let mut client = pair.target.client();
+    pair.echo(&mut client);
+    client.send(&pair.bad.from, &[], b"x").unwrap();
+    pair.end()
+}
+
+/// Runs one call that lasts until its deadline, and 20 messages of the neighbour meanwhile, one after the
+/// other; returns the code of the dead letter.
+fn neighbour_works_during(class: &str) -> String {
+    let limits = json!({"fuel": 1_000_000_000_000_u64, "time_ms": 3_000});
+    let pair = Pair::start(class, json!({"limits": limits, "retry": {"max_attempts": 1}}));
+    let mut client = pair.target.client();
+    client.send(&pair.bad.from, &[], b"x").unwrap();
+    let one = pair.host.did("one");
+    wait_until("the bad call has begun", || one.calls.get() == 1);
+    for number in 1..=20 {
+        pair.echo(&mut client);
+        let bad = (one.calls.get(), one.failures.get(), one.dead_lettered.get());
+        assert_eq!(bad, (1, 0, 0), "after {number} messages the bad call still runs");
+    }
+    assert_eq!(pair.host.did("two").forwarded.get(), 20);
+    pair.end().0
+}
+
+#[test]
+fn a_neighbour_works_while_a_call_spins() {
+    assert_eq!(neighbour_works_during("Spin"), "deadline");
+}
+
+#[test]
+fn a_neighbour_works_while_a_call_sleeps() {
+    assert_eq!(neighbour_works_during("Sleep"), "deadline");
 }
 
 fn code(class: &str, extra: Value) -> String {

@@ -11,8 +11,11 @@
 mod brokers;
 mod documents;
 mod faults;
+mod instances;
 mod limits;
+mod plugins;
 mod program;
+mod readme;
 mod regression;
 mod sandbox;
 mod settlement;

@@ -8,16 +8,19 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{
-    built, guests,
+    built,
+    client::Msg,
+    guests,
     host::{LIMIT, One, wait_until},
     root,
     target::Target,
 };
 
 /// The program, as `cargo test` built it beside the tests.
-fn program() -> Command {
+pub fn program() -> Command {
     let program = built().join("stompbox");
     assert!(
         program.is_file(),
@@ -107,6 +110,30 @@ fn check_names_missing_components_and_what_would_run() {
     let (code, out, err) = run(&["check", "--config", write(dir.path(), &config).to_str().unwrap()]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("good: in -> out, 1 lane(s) of Echo"), "{out}");
+}
+
+#[test]
+fn a_describe_that_never_returns_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({
+        "plugins": [guests::plugins_dir()],
+        "mb_servers": {"mb": {"host_port_list": ["127.0.0.1:1"]}},
+        "queues": {"in": {"server": "mb", "destination": "/queue/in"}},
+        "processors": {"hung": {"module": "spin_describe", "name": "Any", "in_queue": "in"}}
+    });
+    let file = write(dir.path(), &config);
+    for command in ["check", "run"] {
+        let (code, out, err) = run(&[command, "--config", file.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
+        assert!(err.contains("processors.hung.") && err.contains("`describe` failed: the component "), "{err}");
+    }
+    let component = guests::component("spin_describe");
+    let (code, out, err) = run(&["inspect", component.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(
+        err.contains("spin_describe.wasm does not describe itself: its `describe` failed: the component "),
+        "{err}"
+    );
 }
 
 #[test]
@@ -201,6 +228,81 @@ fn sigterm_on_the_embedded_broker() {
 #[test]
 fn sigterm_on_activemq() {
     sigterm_loses_and_doubles_nothing(&Target::activemq());
+}
+
+/// A host of its own process on the embedded broker, in the middle of a call that would last for hours.
+struct Spinning {
+    target: Target,
+    one: One,
+    child: Child,
+    log: Box<dyn Iterator<Item = String>>,
+    /// The configuration lies here.
+    _dir: TempDir,
+}
+
+impl Spinning {
+    fn start(grace: &str) -> Self {
+        let target = Target::embedded();
+        let dir = tempfile::tempdir().unwrap();
+        let limits = json!({"fuel": 1_000_000_000_000_000_u64, "time_ms": 1_500_000});
+        let mut one = One::new(&target, "SpinOn", json!({"limits": limits}));
+        one.config["plugins"] = json!([guests::plugins_dir()]);
+        let file = write(dir.path(), &one.config);
+        target.client().send(&one.from, &[], b"spin").unwrap();
+        let mut command = program();
+        command.args(["run", "--grace", grace, "--config"]).arg(&file);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log: Box<dyn Iterator<Item = String>> =
+            Box::new(BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok));
+        log.find(|line| line.contains("it spins")).expect("the call begins");
+        Self { target, one, child, log, _dir: dir }
+    }
+
+    /// Waits for the end; it must be that of a failure that says `word`, with the message at the broker.
+    fn fails_and_gives_back(mut self, word: &str) {
+        wait_until("the program ends", || self.child.try_wait().unwrap().is_some());
+        let rest: Vec<String> = self.log.collect();
+        assert_eq!(self.child.wait().unwrap().code(), Some(1), "{rest:#?}");
+        assert!(rest.iter().any(|line| line.contains(word)), "{rest:#?}");
+        let depth = || self.target.handle().queue_depth(&self.one.from);
+        wait_until("given back", || depth().unacked == 0);
+        let left = self.target.drain(&self.one.from);
+        assert_eq!(left.iter().map(Msg::text).collect::<Vec<_>>(), ["spin"]);
+        assert_eq!(self.target.drain(&self.one.dead).len(), 0);
+    }
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let mut host = Spinning::start("86400");
+    terminate(&host.child);
+    host.log.find(|line| line.contains("draining")).expect("the drain begins");
+    assert!(host.child.try_wait().unwrap().is_none(), "one signal alone waits for the call");
+    terminate(&host.child);
+    host.fails_and_gives_back("SIGTERM again: leaving at once, the broker delivers again");
+}
+
+#[test]
+fn a_drain_that_outlasts_its_grace_is_a_failure() {
+    let host = Spinning::start("0.2");
+    terminate(&host.child);
+    host.fails_and_gives_back("not everything was settled in time: the broker delivers it again");
+}
+
+#[test]
+fn a_farewell_that_never_ends_is_cut_short_and_logged() {
+    let target = Target::embedded();
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = One::new(&target, "SpinTerminate", json!({}));
+    one.config["plugins"] = json!([guests::plugins_dir()]);
+    let file = write(dir.path(), &one.config);
+    let mut host = program().args(["run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(host.stderr.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("every queue is subscribed")).expect("the host subscribes");
+    terminate(&host);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(host.wait().unwrap().code(), Some(0), "{rest:#?}");
+    assert!(rest.iter().any(|line| line.contains("terminate failed")), "{rest:#?}");
 }
 
 #[test]

@@ -313,6 +313,19 @@ fn a_component_says_what_it_offers_and_the_nearest_to_a_wrong_name() {
 }
 
 #[test]
+fn a_describe_that_never_returns_ends_with_its_budget() {
+    let component = Component::load(engine(), &bytes("spin_describe")).unwrap();
+    let LoadError::Describe(cause) = component.describe().unwrap_err() else { panic!() };
+    // A slow machine reaches the second before the billion.
+    let time = Duration::from_secs(1);
+    assert!(
+        cause == CallError::Fuel { limit: 1_000_000_000 } || cause == CallError::Deadline { limit: time },
+        "{cause:?}"
+    );
+    assert!(matches!(component.processor("Any"), Err(LoadError::Describe(_))), "nothing is remembered");
+}
+
+#[test]
 fn a_second_start_does_not_compile_again() {
     let cache = tempfile::tempdir().unwrap();
     let load = || {

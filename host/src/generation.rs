@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     config,
-    sandbox::{Component, Counters, Engine, Kind, PluginDirs, Spec},
+    sandbox::{Component, Counters, Engine, Kind, LoadError, PluginDirs, Spec},
 };
 
 /// One version of a processor, as it runs.
@@ -41,7 +41,10 @@ impl Generation {
         let refuse = |key: &'static str, error: &dyn std::error::Error| Refusal { key, message: with_sources(error) };
         let found = plugins.find(&processor.module).map_err(|e| refuse("module", &e))?;
         let component = Component::load_file(engine, &found).map_err(|e| refuse("module", &e))?;
-        component.processor(&processor.class).map_err(|e| refuse("name", &e))?;
+        component.processor(&processor.class).map_err(|error| match error {
+            LoadError::UnknownProcessor { .. } => refuse("name", &error),
+            other => refuse("module", &LoadError::File { path: found.file.clone(), source: Box::new(other) }),
+        })?;
         match (component.kind(), &processor.in_queue) {
             (Kind::Handler, Some(_)) => {}
             (Kind::Handler, None) => {

@@ -69,7 +69,7 @@ impl Lane {
         loop {
             let (happened, left) = self.call(instance, &job);
             let (again_job, reason) = match self.settler.settle(job, happened) {
-                Next::Done => return left,
+                Next::Done => return self.keep(left),
                 Next::RunAgain(job, reason) => (job, reason),
                 Next::Wait(job, reason) => {
                     warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
@@ -78,17 +78,29 @@ impl Lane {
                     pause = (pause * 2).min(MAX_PAUSE);
                     if closed || !job.delivery.alive() {
                         self.settler.give_up(job, reason);
-                        return left;
+                        return self.keep(left);
                     }
                     (job, reason)
                 }
             };
-            let Some(again) = left.or_else(|| self.start()) else {
+            let Some(again) = self.keep(left).or_else(|| self.start()) else {
                 self.settler.give_up(again_job, reason);
                 return None;
             };
             (instance, job) = (again, again_job);
         }
+    }
+
+    /// What is left of an instance for the next message: nothing where each gets a fresh one. Asked after
+    /// settling, so that a slow farewell delays no message.
+    fn keep(&self, left: Option<Instance>) -> Option<Instance> {
+        if !self.generation.spec.fresh {
+            return left;
+        }
+        if let Some(used) = left {
+            used.terminate();
+        }
+        None
     }
 
     /// One call of the component. An instance that failed is gone: the call consumed it.
@@ -106,13 +118,7 @@ impl Lane {
             Ok(called) => {
                 metrics.fuel.add(called.fuel);
                 metrics.unsent.add(u64::from(called.unsent));
-                let left = if self.generation.spec.fresh {
-                    called.instance.terminate();
-                    None
-                } else {
-                    Some(called.instance)
-                };
-                (Happened::Decided(called.outcome), left)
+                (Happened::Decided(called.outcome), Some(called.instance))
             }
             Err(failed) => {
                 metrics.fuel.add(failed.fuel);

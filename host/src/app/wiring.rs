@@ -200,41 +200,55 @@ fn retry_policy(policy: &config::RetryPolicy) -> RetryPolicy {
 pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
     let named = config.active_processors().flat_map(|processor| processor.in_queue.iter().chain(processor.writes_to()));
     let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
-    let servers: BTreeMap<_, _> =
-        queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?))).collect();
-    let mut problems = Vec::new();
-    let mut refuse = |missing: bool, path: String, message: &str| {
-        if missing {
-            problems.push(Problem { path, message: message.to_owned() });
-        }
-    };
-    refuse(config.state_dir.is_some(), "state_dir".into(), "not in this version yet: nothing would be kept there");
-    refuse(config.admin.is_some(), "admin".into(), "not in this version yet: nothing would listen there");
-    for (name, server) in servers {
-        let path = |key: &str| format!("mb_servers.{name}.{key}");
-        let all = server.connect == Some(config::Connect::All);
-        refuse(server.tls.is_some(), path("use_ssl"), "this version has no TLS yet and will not connect without it");
-        refuse(
-            server.passcode_file.is_some(),
-            path("passcode_file"),
-            "not read in this version: use \"passcode\": \"${NAME}\"",
-        );
+    let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
+    let servers: BTreeMap<_, _> = servers.collect();
+    let host = host_gaps(config).into_iter().map(|gap| (String::new(), gap));
+    let servers =
+        servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
+    let queues = queues.iter().flat_map(|(name, queue)| queue_gaps(queue).map(|gap| (format!("queues.{name}."), gap)));
+    host.chain(servers)
+        .chain(queues)
+        .filter(|(_, gap)| gap.asked_for)
+        .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
+        .collect()
+}
+
+/// A key that the configuration has and this version does not act on.
+struct Gap {
+    asked_for: bool,
+    key: &'static str,
+    message: &'static str,
+}
+
+fn gap(asked_for: bool, key: &'static str, message: &'static str) -> Gap {
+    Gap { asked_for, key, message }
+}
+
+fn host_gaps(config: &Config) -> [Gap; 2] {
+    [
+        gap(config.state_dir.is_some(), "state_dir", "not in this version yet: nothing would be kept there"),
+        gap(config.admin.is_some(), "admin", "not in this version yet: nothing would listen there"),
+    ]
+}
+
+fn server_gaps(server: &config::Server) -> [Gap; 4] {
+    let all = server.connect == Some(config::Connect::All);
+    [
+        gap(server.tls.is_some(), "use_ssl", "this version has no TLS yet and will not connect without it"),
+        gap(server.passcode_file.is_some(), "passcode_file", "not in this version yet: use \"passcode\": \"${NAME}\""),
         // One id on several connections: ActiveMQ refuses the second.
-        refuse(
-            server.client_id.is_some(),
-            path("client_id"),
-            "comes with durable subscriptions: not in this version yet",
-        );
-        refuse(all, path("connect"), "\"all\" is not in this version yet: list one server per entry");
-    }
-    for (name, queue) in queues {
-        let path = |key: &str| format!("queues.{name}.{key}");
-        refuse(queue.subscription.is_some(), path("subscription"), "durable subscriptions are not in this version yet");
-        refuse(
+        gap(server.client_id.is_some(), "client_id", "comes with durable subscriptions: not in this version yet"),
+        gap(all, "connect", "\"all\" is not in this version yet: list one server per entry"),
+    ]
+}
+
+fn queue_gaps(queue: &config::Queue) -> [Gap; 2] {
+    [
+        gap(queue.subscription.is_some(), "subscription", "durable subscriptions are not in this version yet"),
+        gap(
             queue.order_by.is_some(),
-            path("order_by"),
+            "order_by",
             "not in this version yet: \"n_threads\": 1 keeps the order of arrival",
-        );
-    }
-    problems
+        ),
+    ]
 }

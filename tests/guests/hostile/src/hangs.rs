@@ -4,7 +4,7 @@ use std::hint::{black_box, spin_loop};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use stompbox_sdk::{Context, Error, Message, Output, Processor};
+use stompbox_sdk::{Context, Error, Message, Output, Processor, log};
 
 use crate::answers::forward;
 use crate::macros::processor;
@@ -18,9 +18,10 @@ processor! {
 }
 
 processor! {
-    /// Loops for ever on a message whose body contains "spin", else forwards.
+    /// Loops for ever, after a word to the log, on a message whose body contains "spin"; else forwards.
     SpinOn: |message| {
         if message.body.windows(4).any(|bytes| bytes == b"spin") {
+            log::info!("it spins");
             spin()
         }
         forward(message)
@@ -49,6 +50,27 @@ impl Processor for SpinInit {
 
     fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
         forward(message)
+    }
+}
+
+/// Forwards each message, then loops for ever in terminate.
+#[derive(Debug)]
+pub struct SpinTerminate;
+
+impl Processor for SpinTerminate {
+    const NAME: &'static str = "SpinTerminate";
+    const SUMMARY: &'static str = "Forwards each message, then loops for ever in terminate.";
+
+    fn initialize(_: &Context) -> Result<Self, String> {
+        Ok(SpinTerminate)
+    }
+
+    fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
+        forward(message)
+    }
+
+    fn terminate(&mut self) {
+        spin()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Processors that misbehave, one way each: one component under many names.
 //!
 //! The tests of the host's limits and of its settlement run them. What does not misbehave on a message
-//! forwards its body.
+//! forwards its body, or returns what it found out.
 
 mod macros;
 
@@ -9,11 +9,15 @@ mod answers;
 mod crashes;
 mod floods;
 mod hangs;
+mod keeps;
+mod snoops;
 
 pub use answers::{Echo, InitFails, RejectAll, RetryAlways, RetryTwice, UnavailableAlways};
 pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
 pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
-pub use hangs::{Sleep, Slow, Spin, SpinInit, SpinOn};
+pub use hangs::{Sleep, Slow, Spin, SpinInit, SpinOn, SpinTerminate};
+pub use keeps::Count;
+pub use snoops::{ClockAndRandom, Snoop};
 
 stompbox_sdk::export!(
     Echo,
@@ -35,4 +39,8 @@ stompbox_sdk::export!(
     Spin,
     SpinInit,
     SpinOn,
+    SpinTerminate,
+    Count,
+    ClockAndRandom,
+    Snoop,
 );
