@@ -20,5 +20,6 @@ mod regression;
 mod sandbox;
 mod settlement;
 mod tidy;
+mod wire;
 
 use e2e::harness;

@@ -136,3 +136,43 @@ impl Backoff {
         self.next = Self::FIRST;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn pauses_double_up_to_the_ceiling_and_begin_anew() {
+        let mut backoff = Backoff::new(MAX);
+        for _ in 0..2 {
+            for full in [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000].map(Duration::from_millis) {
+                let pause = backoff.pause();
+                assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
+            }
+            backoff.reset();
+        }
+    }
+
+    #[test]
+    fn a_ceiling_below_the_first_pause_is_no_pause_of_zero() {
+        let mut backoff = Backoff::new(Duration::ZERO);
+        for _ in 0..3 {
+            assert!((Backoff::FIRST / 2..=Backoff::FIRST).contains(&backoff.pause()));
+        }
+    }
+
+    /// Hosts that lost a broker together must not come back together; and the jitter spans the whole half.
+    #[test]
+    fn no_two_hosts_pause_alike() {
+        let pauses = |count: usize| {
+            let mut backoff = Backoff::new(Duration::ZERO);
+            (0..count).map(|_| backoff.pause()).collect::<Vec<_>>()
+        };
+        assert_ne!(pauses(10), pauses(10));
+        let many = pauses(1_000);
+        let middle = Backoff::FIRST * 3 / 4;
+        assert!(many.iter().any(|pause| *pause < middle) && many.iter().any(|pause| *pause > middle));
+    }
+}

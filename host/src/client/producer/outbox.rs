@@ -213,3 +213,144 @@ fn report(refused: Vec<(Entry, String)>) {
         done(Err(Rejected { destination: request.destination, detail }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::stomp::{Decoder, Frame, FrameLimits};
+
+    /// An outbox, and what became of its sends.
+    struct Fixture {
+        outbox: Outbox,
+        answer: mpsc::Sender<(&'static str, bool)>,
+        answers: mpsc::Receiver<(&'static str, bool)>,
+    }
+
+    impl Fixture {
+        fn connected() -> Self {
+            let (answer, answers) = mpsc::channel();
+            let fixture = Self { outbox: Outbox::default(), answer, answers };
+            fixture.outbox.connected(Version::V1_2);
+            fixture
+        }
+
+        fn send(&self, body: &'static str) {
+            self.send_with(body, "plain");
+        }
+
+        fn send_with(&self, body: &'static str, value: &str) {
+            let headers = vec![("x".to_owned(), value.to_owned())];
+            let request =
+                SendRequest { destination: Arc::from("/q"), headers, body: Bytes::from_static(body.as_bytes()) };
+            let answer = self.answer.clone();
+            self.outbox.send(request, false, Box::new(move |result| answer.send((body, result.is_ok())).unwrap()));
+        }
+
+        /// What would be written now.
+        fn written(&self) -> Vec<Frame> {
+            let (mut output, mut decoder) = (BytesMut::new(), Decoder::new(FrameLimits::default()));
+            self.outbox.take_into(&mut output);
+            std::iter::from_fn(|| decoder.decode(&mut output).unwrap()).collect()
+        }
+
+        fn bodies(&self) -> Vec<String> {
+            self.written().iter().map(|frame| String::from_utf8_lossy(&frame.body).into_owned()).collect()
+        }
+
+        fn answered(&self) -> Vec<(&'static str, bool)> {
+            self.answers.try_iter().collect()
+        }
+
+        fn reconnect(&self) {
+            self.outbox.disconnected();
+            self.outbox.connected(Version::V1_2);
+        }
+    }
+
+    fn receipts(frames: &[Frame]) -> Vec<String> {
+        frames.iter().map(|frame| frame.headers.get("receipt").unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn answers_find_their_sends_in_any_order_and_once() {
+        let fixture = Fixture::connected();
+        ["a", "b", "c"].iter().for_each(|body| fixture.send(body));
+        let ids = receipts(&fixture.written());
+        assert!(fixture.outbox.answer(&ids[1], Err("no".into())));
+        assert!(fixture.outbox.answer(&ids[2], Ok(())));
+        assert!(!fixture.outbox.answer(&ids[1], Ok(())), "answered already");
+        assert!(fixture.outbox.answer(&ids[0], Ok(())));
+        assert!(!fixture.outbox.answer(&ids[0], Ok(())), "forgotten already");
+        assert_eq!(fixture.answered(), [("b", false), ("c", true), ("a", true)]);
+        assert_eq!(fixture.outbox.unconfirmed(), 0);
+        // Numbers go on: an answer that comes late must find nobody.
+        fixture.send("d");
+        assert!(!ids.contains(&receipts(&fixture.written())[0]));
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_refused_and_nothing_else() {
+        let fixture = Fixture::connected();
+        fixture.send("a");
+        fixture.send_with("odd", "nul \0 inside");
+        fixture.send("b");
+        assert_eq!(fixture.answered(), [("odd", false)]);
+        let frames = fixture.written();
+        assert_eq!(frames.len(), 2);
+        assert!(receipts(&frames).iter().all(|id| fixture.outbox.answer(id, Ok(()))));
+        assert_eq!((fixture.answered(), fixture.outbox.unconfirmed()), (vec![("a", true), ("b", true)], 0));
+    }
+
+    #[test]
+    fn suspects_go_one_at_a_time_and_before_all_others() {
+        let fixture = Fixture::connected();
+        ["a", "b", "c"].iter().for_each(|body| fixture.send(body));
+        let ids = receipts(&fixture.written());
+        assert!(fixture.outbox.answer(&ids[1], Ok(())));
+        fixture.outbox.disconnected();
+        fixture.send("d");
+        fixture.send("e");
+        assert_eq!(fixture.bodies(), Vec::<String>::new(), "there is no connection");
+        fixture.outbox.connected(Version::V1_2);
+        for body in ["a", "c"] {
+            let frames = fixture.written();
+            assert_eq!((frames.len(), &*frames[0].body), (1, body.as_bytes()));
+            assert_eq!(frames[0].headers.get("stompbox_resent"), Some("true"));
+            let last = (ids[0].parse::<u64>().unwrap() + 4).to_string();
+            assert!(!fixture.outbox.answer(&last, Ok(())), "not sent on this connection");
+            assert!(fixture.outbox.answer(&receipts(&frames)[0], Ok(())));
+        }
+        let frames = fixture.written();
+        assert_eq!(frames.len(), 2, "the others go together again");
+        assert!(frames.iter().all(|frame| frame.headers.get("stompbox_resent").is_none()));
+        assert_eq!(fixture.answered(), [("b", true), ("a", true), ("c", true)]);
+        assert_eq!(fixture.outbox.unconfirmed(), 2);
+    }
+
+    #[test]
+    fn what_was_encoded_but_not_written_is_encoded_again() {
+        let fixture = Fixture::connected();
+        ["a", "b"].iter().for_each(|body| fixture.send(body));
+        fixture.reconnect();
+        assert_eq!(fixture.bodies(), ["a"], "once, and alone");
+        assert_eq!(fixture.answered(), []);
+    }
+
+    /// The first cut makes a suspect, also of what was alone in flight; the second one refuses it.
+    #[test]
+    fn only_a_suspect_is_refused_at_a_cut() {
+        let fixture = Fixture::connected();
+        fixture.send("a");
+        assert_eq!(fixture.bodies(), ["a"]);
+        fixture.reconnect();
+        assert_eq!((fixture.answered(), fixture.bodies()), (vec![], vec!["a".to_owned()]));
+        fixture.send("b");
+        fixture.reconnect();
+        assert_eq!((fixture.answered(), fixture.bodies()), (vec![("a", false)], vec!["b".to_owned()]));
+        assert_eq!(fixture.outbox.unconfirmed(), 1);
+    }
+}
