@@ -59,6 +59,7 @@ fn subscription() -> Subscription {
         destination: "/queue/in".into(),
         ack_mode: AckMode::ClientIndividual,
         window: 100,
+        report_blocked: Duration::from_secs(60),
         headers: Vec::new(),
     }
 }
@@ -165,8 +166,12 @@ impl Sender {
 
     fn send_with(&self, body: &str, headers: &[(&str, &str)]) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let request =
-            SendRequest { destination: "/queue/out".into(), headers, body: Bytes::from(body.as_bytes().to_vec()) };
+        let request = SendRequest {
+            destination: "/queue/out".into(),
+            headers,
+            body: Bytes::from(body.as_bytes().to_vec()),
+            as_bytes: false,
+        };
         let (answer, body) = (self.answer.clone(), body.to_owned());
         self.producer.send(request, true, Box::new(move |result| drop(answer.send((body, result)))));
     }

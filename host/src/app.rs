@@ -190,10 +190,7 @@ impl Running {
         if settled && self.sessions.iter().all(|session| *session.borrow() == SessionState::Closed) {
             return Drained::Clean;
         }
-        warn!(
-            in_work = self.in_work.len(),
-            "not everything was settled and confirmed in time: the broker delivers it again"
-        );
+        warn!(in_work = self.in_work.len(), "not everything was settled in time: the broker delivers it again");
         Drained::Forced
     }
 

@@ -45,19 +45,7 @@ impl Generation {
             LoadError::UnknownProcessor { .. } => refuse("name", &error),
             other => refuse("module", &LoadError::File { path: found.file.clone(), source: Box::new(other) }),
         })?;
-        match (component.kind(), &processor.in_queue) {
-            (Kind::Handler, Some(_)) => {}
-            (Kind::Handler, None) => {
-                return Err(Refusal {
-                    key: "in_queue",
-                    message: "the component handles messages: name the queue it reads".into(),
-                });
-            }
-            (Kind::Timer, _) => {
-                let message = "the component is of world source, which works by the clock: this version runs only processors with an in_queue";
-                return Err(Refusal { key: "module", message: message.into() });
-            }
-        }
+        check_kind(component.kind(), processor)?;
         let spec = Spec {
             component,
             class: processor.class.clone(),
@@ -73,6 +61,19 @@ impl Generation {
         };
         Ok(Self { spec: Arc::new(spec) })
     }
+}
+
+/// Handlers need a queue to read, and sources come later.
+fn check_kind(kind: Kind, processor: &config::Processor) -> Result<(), Refusal> {
+    let (key, message) = match (kind, &processor.in_queue) {
+        (Kind::Handler, Some(_)) => return Ok(()),
+        (Kind::Handler, None) => ("in_queue", "the component handles messages: name the queue it reads"),
+        (Kind::Timer, _) => (
+            "module",
+            "the component is of world source, which works by the clock: this version runs only processors with an in_queue",
+        ),
+    };
+    Err(Refusal { key, message: message.to_owned() })
 }
 
 /// An error and all its causes in one line.

@@ -105,12 +105,12 @@ impl ProducerTask {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() < Phase::Finish {
-            let began = Instant::now();
-            let result = self.one_connection().await;
+            let mut opened = None;
+            let result = self.one_connection(&mut opened).await;
             self.connected.send_replace(false);
             self.outbox.disconnected();
             let Err(error) = result else { return };
-            if began.elapsed() >= STABLE {
+            if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
                 backoff.reset();
             }
             let pause = backoff.pause();
@@ -123,12 +123,13 @@ impl ProducerTask {
         }
     }
 
-    async fn one_connection(&mut self) -> Result<(), ClientError> {
+    async fn one_connection(&mut self, opened: &mut Option<Instant>) -> Result<(), ClientError> {
         let mut connection = tokio::select! {
             connection = Connection::open(&self.options) => connection?,
             _ = self.phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
         };
         info!(server = %self.options.server, peer = %connection.peer, broker = ?connection.flavour, "ready to send");
+        *opened = Some(Instant::now());
         self.outbox.connected(connection.version);
         self.connected.send_replace(true);
         self.serve(&mut connection).await?;

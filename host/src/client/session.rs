@@ -132,8 +132,8 @@ impl Session {
     async fn run_epochs(&mut self) -> SessionState {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() == Phase::Run {
-            let began = Instant::now();
-            let result = self.one_epoch().await;
+            let mut opened = None;
+            let result = self.one_epoch(&mut opened).await;
             self.acks.close_epoch();
             let Err(error) = result else { return SessionState::Closed };
             if *self.phase.borrow() != Phase::Run {
@@ -142,7 +142,7 @@ impl Session {
                 return SessionState::Lost;
             }
             self.state.send_replace(SessionState::Connecting);
-            if began.elapsed() >= STABLE {
+            if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
                 backoff.reset();
             }
             let pause = backoff.pause();
@@ -157,11 +157,12 @@ impl Session {
     }
 
     /// From connecting to a break (error) or to the end of the drain (ok).
-    async fn one_epoch(&mut self) -> Result<(), ClientError> {
+    async fn one_epoch(&mut self, opened: &mut Option<Instant>) -> Result<(), ClientError> {
         let mut connection = tokio::select! {
             connection = Connection::open(&self.options) => connection?,
             _ = self.phase.wait_for(|phase| *phase != Phase::Run) => return Ok(()),
         };
+        *opened = Some(Instant::now());
         self.subscribe(&mut connection)?;
         let settle: Arc<dyn Settle> = match self.subscription.ack_mode {
             AckMode::Auto => Arc::new(AutoAck),
