@@ -97,6 +97,7 @@ fn check_names_missing_components_and_what_would_run() {
         "processors": {
             "missing": {"module": "pandajedi.jedimsgprocessor.forwarding_msg_procesor", "name": "X", "in_queue": "in"},
             "misnamed": {"module": "hostile", "name": "Eco", "in_queue": "in"},
+            "looping": {"module": "hostile", "name": "Echo", "in_queue": "in", "dead_letter": "/queue/in"},
             "good": {"module": "hostile", "name": "Echo", "in_queue": "in", "out_queue": "out"}
         }
     });
@@ -104,6 +105,7 @@ fn check_names_missing_components_and_what_would_run() {
     assert_eq!(code, Some(64));
     assert!(err.contains("processors.missing.module") && err.contains("forwarding_msg_processor"), "{err}");
     assert!(err.contains("processors.misnamed.name") && err.contains("Echo"), "{err}");
+    assert!(err.contains("processors.looping.dead_letter") && err.contains("for ever"), "{err}");
     assert!(!err.contains("processors.good"), "{err}");
 
     config["processors"].as_object_mut().unwrap().retain(|name, _| name == "good");

@@ -34,6 +34,7 @@ on_every_broker! {
     deliveries_held_for_retry_are_given_back_at_the_end
     ack_mode_auto_settles_what_was_read
     without_an_out_queue_nothing_is_sent
+    ack_mode_auto_gives_up_what_no_instance_could_take
 }
 
 fn texts(messages: &[Msg]) -> Vec<String> {
@@ -249,4 +250,14 @@ fn without_an_out_queue_nothing_is_sent(target: &Target) {
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.unsent.get(), did.filtered.get()), (3, 3));
     assert_eq!(target.drain(&one.from).len(), 0);
+}
+
+fn ack_mode_auto_gives_up_what_no_instance_could_take(target: &Target) {
+    let mut one = One::new(target, "InitFails", json!({}));
+    one.config["queues"]["in"]["ack_mode"] = json!("auto");
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &numbered(10)).unwrap();
+    assert_eq!(host.drain(), Drained::Clean);
+    let (dead, left) = (target.drain(&one.dead), target.drain(&one.from));
+    assert_eq!(texts(&[dead, left].concat()), numbered(10), "a dead letter or still with the broker");
 }

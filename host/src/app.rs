@@ -31,9 +31,6 @@ use crate::{
 
 use self::wiring::Wiring;
 
-/// How long a broker may take to confirm an UNSUBSCRIBE at the beginning of the drain.
-const QUIET_LIMIT: Duration = Duration::from_secs(5);
-
 /// How long connections may take to close; each bounds its own goodbye below this.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(6);
 
@@ -178,11 +175,10 @@ impl Running {
         let until = Instant::now() + grace;
         info!("draining, at most {} s", grace.as_secs_f64());
         self.consume.send_replace(Phase::Drain);
-        self.reach(SessionState::Quiet, until.min(Instant::now() + QUIET_LIMIT)).await;
+        self.reach(SessionState::Quiet, until).await;
         self.buffers.iter().for_each(|buffer| buffer.close());
         let settled = self.settled(until).await;
         self.consume.send_replace(Phase::Finish);
-        self.reach(SessionState::Closed, Instant::now() + GOODBYE_LIMIT).await;
         self.send.send_replace(Phase::Finish);
         self.tasks.close();
         // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.

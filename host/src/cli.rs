@@ -81,7 +81,7 @@ pub struct Run {
     /// Unknown and duplicate keys are errors instead of warnings
     #[arg(long)]
     pub strict: bool,
-    /// How long a drain may take, in seconds
+    /// How long a drain may take, in seconds; closing the connections may take 6 more
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub grace: Duration,
 }

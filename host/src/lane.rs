@@ -14,7 +14,7 @@ use crate::{
     delivery::Delivery,
     generation::Generation,
     metrics::ProcessorMetrics,
-    outcome::Happened,
+    outcome::{Happened, Reason},
     sandbox::{Called, Failed, Instance},
     settle::{Job, Next, Settler},
 };
@@ -48,7 +48,7 @@ impl Lane {
         let mut warm = None;
         loop {
             // The instance comes first: while `initialize` fails, nothing is taken.
-            let Some(instance) = warm.take().or_else(|| self.start()) else { return };
+            let Some(instance) = warm.take().or_else(|| self.start()) else { return self.give_up_the_rest() };
             self.wait_while_overloaded();
             let Some(taken) = self.buffer.take(self.settler.reader) else {
                 instance.terminate();
@@ -60,6 +60,15 @@ impl Lane {
             }
             let job = Job { delivery, more: taken.more, token: self.in_work.token() };
             warm = self.process(instance, job);
+        }
+    }
+
+    /// The host ends and there never was an instance: in ack mode auto nobody else has what was read.
+    fn give_up_the_rest(&self) {
+        while let Some(taken) = self.buffer.take(self.settler.reader) {
+            let job = Job { delivery: taken.delivery, more: taken.more, token: self.in_work.token() };
+            self.settler
+                .give_up(job, Reason::new("initialize-failed", "no instance could be started before the host ended"));
         }
     }
 

@@ -1,7 +1,10 @@
 //! The `stompbox` program: command line -> telemetry -> configuration -> app -> wait -> drain -> exit
 //! code.
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stderr},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -80,7 +83,8 @@ fn end_with_the_first_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        eprintln!("error: this is a bug; leaving, the broker delivers again what was not acknowledged");
+        let _ =
+            writeln!(stderr(), "error: this is a bug; leaving, the broker delivers again what was not acknowledged");
         std::process::exit(1);
     }));
 }

@@ -206,11 +206,26 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
     let servers =
         servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
     let queues = queues.iter().flat_map(|(name, queue)| queue_gaps(queue).map(|gap| (format!("queues.{name}."), gap)));
+    let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
     host.chain(servers)
         .chain(queues)
         .filter(|(_, gap)| gap.asked_for)
         .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
+        .chain(loops)
         .collect()
+}
+
+/// A dead letter that comes back as input would go round for ever.
+fn loop_of(config: &Config, processor: &Processor) -> Option<Problem> {
+    let queue = config.queues.get(processor.in_queue.as_ref()?)?;
+    let (key, configured) = match (&processor.dead_letter, &queue.dead_letter) {
+        (Some(own), _) => (format!("processors.{}.dead_letter", processor.name), own),
+        (None, Some(of_queue)) => (format!("queues.{}.dead_letter", queue.name), of_queue),
+        (None, None) => return None,
+    };
+    let message =
+        format!("{configured} is the queue that the processor reads: its dead letters would come back for ever");
+    (*configured == queue.destination).then_some(Problem { path: key, message })
 }
 
 /// A key that the configuration has and this version does not act on.

@@ -204,6 +204,17 @@ impl Connection {
         if done { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
+    /// For connections that send: a broker that holds its producers back may stop reading for minutes, which
+    /// looks like a dead peer to TCP_USER_TIMEOUT. Cutting it would send everything twice.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn tolerate_flow_control(&self) -> Result<(), ClientError> {
+        #[cfg(target_os = "linux")]
+        SockRef::from(&self.stream).set_tcp_user_timeout(Some(Duration::from_secs(30 * 60)))?;
+        Ok(())
+    }
+
     /// Keeps the connection alive and notices a dead peer; called about once a second, and more often
     /// for short heart-beats ([`Connection::beat_every`]). `reading` tells whether the owner reads: a
     /// paused reader must not take the peer for dead.

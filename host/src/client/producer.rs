@@ -129,6 +129,7 @@ impl ProducerTask {
             _ = self.phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
         };
         info!(server = %self.options.server, peer = %connection.peer, broker = ?connection.flavour, "ready to send");
+        connection.tolerate_flow_control()?;
         *opened = Some(Instant::now());
         self.outbox.connected(connection.version);
         self.connected.send_replace(true);

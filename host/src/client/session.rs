@@ -276,6 +276,9 @@ impl Session {
         epoch.connection.beat(reading)?;
         self.report_blocked(epoch, reading);
         let silent = |what| Err(ClientError::Silent { what, limit: RECEIPT_LIMIT });
+        if !reading {
+            epoch.began = Instant::now(); // The receipt may stand behind what is not read.
+        }
         if !epoch.subscribed && epoch.began.elapsed() > RECEIPT_LIMIT {
             return silent("receipt of SUBSCRIBE");
         }
