@@ -196,12 +196,12 @@ fn terminate(child: &Child) {
 
 /// SIGTERM under load: everything taken is finished, the rest stays with the broker; nothing is lost and
 /// nothing is doubled.
-fn sigterm_loses_and_doubles_nothing(target: &Target) {
+fn sigterm_loses_and_doubles_nothing(target: &Target, messages: usize) {
     let dir = tempfile::tempdir().unwrap();
     let mut one = One::new(target, "Echo", json!({"n_threads": 2}));
     one.config["plugins"] = json!([guests::plugins_dir()]);
     let file = write(dir.path(), &one.config);
-    let bodies: Vec<String> = (0..20_000).map(|number| format!("message {number:05}")).collect();
+    let bodies: Vec<String> = (0..messages).map(|number| format!("message {number:05}")).collect();
     target.client().send_all(&one.from, &bodies).unwrap();
     let mut host = program().args(["run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
     let log = BufReader::new(host.stderr.take().unwrap());
@@ -224,12 +224,12 @@ fn sigterm_loses_and_doubles_nothing(target: &Target) {
 
 #[test]
 fn sigterm_on_the_embedded_broker() {
-    sigterm_loses_and_doubles_nothing(&Target::embedded());
+    sigterm_loses_and_doubles_nothing(&Target::embedded(), 100_000); // A second of work.
 }
 
 #[test]
 fn sigterm_on_activemq() {
-    sigterm_loses_and_doubles_nothing(&Target::activemq());
+    sigterm_loses_and_doubles_nothing(&Target::activemq(), 20_000);
 }
 
 /// A host of its own process on the embedded broker, in the middle of a call that would last for hours.
