@@ -10,16 +10,8 @@ use crate::harness::{
     host::{Host, One},
     malformed::malformed,
     messages::{Case, Expected, status_cases},
-    target::Target,
+    target::{Target, on_every_broker},
 };
-
-/// Runs each suite function on the embedded broker and on ActiveMQ.
-macro_rules! on_every_broker {
-    ($($test:ident)*) => {
-        mod embedded { $(#[test] fn $test() { super::$test(&super::Target::embedded()); })* }
-        mod activemq { $(#[test] fn $test() { super::$test(&super::Target::activemq()); })* }
-    };
-}
 
 on_every_broker! {
     outputs_are_sent_and_inputs_acknowledged

@@ -69,3 +69,14 @@ impl Target {
         format!("/queue/t{}.{}.{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// Runs each of these functions of a suite, which take a `&Target`, on every broker.
+#[macro_export]
+macro_rules! on_every_broker {
+    ($($test:ident)*) => {
+        mod embedded { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::embedded()); })* }
+        mod activemq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::activemq()); })* }
+    };
+}
+
+pub use on_every_broker;
