@@ -19,6 +19,7 @@ mod readme;
 mod regression;
 mod sandbox;
 mod settlement;
+mod sources;
 mod tidy;
 mod wire;
 

@@ -27,6 +27,7 @@ use crate::{
     lane::Lane,
     metrics::ProcessorMetrics,
     sandbox::{Engine, EngineConfig, PluginDirs, SandboxError},
+    source::{Source, Stop},
 };
 
 use self::wiring::Wiring;
@@ -63,6 +64,7 @@ pub struct Running {
     tasks: TaskTracker,
     in_work: TaskTracker,
     lanes: Vec<thread::JoinHandle<()>>,
+    sources: Arc<Stop>,
 }
 
 /// How a drain ended.
@@ -118,20 +120,13 @@ impl Prepared {
             tasks: TaskTracker::new(),
             in_work: TaskTracker::new(),
             lanes: Vec::new(),
+            sources: Arc::default(),
         };
         for (processor, generation) in &self.generations {
-            let settler = wiring.settler(processor, generation);
-            running.metrics.insert(processor.name.clone(), settler.metrics.clone());
-            for number in 0..processor.n_threads {
-                let lane = Lane {
-                    buffer: settler.buffer.clone(),
-                    settler: settler.clone(),
-                    generation: generation.clone(),
-                    verbose: processor.verbose,
-                    in_work: running.in_work.clone(),
-                };
-                let name = format!("{}-{number}", processor.name);
-                running.lanes.push(thread::Builder::new().name(name).spawn(move || lane.run())?);
+            if processor.in_queue.is_some() {
+                running.start_lanes(&mut wiring, processor, generation)?;
+            } else {
+                running.start_source(wiring.source(processor, generation, &running.sources))?;
             }
         }
         for (server, task) in wiring.producer_tasks {
@@ -155,6 +150,36 @@ fn load(engine: &Engine, config: &Config, processor: &Processor) -> Result<Gener
 }
 
 impl Running {
+    /// The lanes of a processor that reads a queue.
+    fn start_lanes(
+        &mut self,
+        wiring: &mut Wiring<'_>,
+        processor: &Processor,
+        generation: &Generation,
+    ) -> std::io::Result<()> {
+        let settler = wiring.settler(processor, generation);
+        self.metrics.insert(processor.name.clone(), settler.metrics.clone());
+        for number in 0..processor.n_threads {
+            let lane = Lane {
+                buffer: settler.buffer.clone(),
+                settler: settler.clone(),
+                generation: generation.clone(),
+                verbose: processor.verbose,
+                in_work: self.in_work.clone(),
+            };
+            let name = format!("{}-{number}", processor.name);
+            self.lanes.push(thread::Builder::new().name(name).spawn(move || lane.run())?);
+        }
+        Ok(())
+    }
+
+    /// The one thread of a processor that works by the clock.
+    fn start_source(&mut self, source: Source) -> std::io::Result<()> {
+        self.metrics.insert(source.name.clone(), source.metrics.clone());
+        self.lanes.push(thread::Builder::new().name(source.name.to_string()).spawn(move || source.run())?);
+        Ok(())
+    }
+
     /// What the processors did so far, by key.
     #[must_use]
     pub fn metrics(&self) -> &BTreeMap<Arc<str>, Arc<ProcessorMetrics>> {
@@ -174,6 +199,7 @@ impl Running {
     pub async fn drain(self, grace: Duration) -> Drained {
         let until = Instant::now() + grace;
         info!("draining, at most {} s", grace.as_secs_f64());
+        self.sources.stop();
         self.consume.send_replace(Phase::Drain);
         self.reach(SessionState::Quiet, until).await;
         self.buffers.iter().for_each(|buffer| buffer.close());

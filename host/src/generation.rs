@@ -1,15 +1,21 @@
 //! A generation: what a processor runs as, immutable and numbered.
 //!
 //! Component, parameters and limits together. [`Generation::load`] is called off the hot path, by
-//! `check` and at start; lanes hold the one they were given. The place where the next generation will
-//! be swapped in between two messages.
+//! `check` and at start; lanes and sources hold the one they were given and make their instances of it.
+//! The place where the next generation will be swapped in between two messages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tracing::{error, info};
 
 use crate::{
     config,
-    sandbox::{Component, Counters, Engine, Kind, LoadError, PluginDirs, Spec},
+    sandbox::{Component, Counters, Engine, Instance, Kind, LoadError, PluginDirs, Spec},
 };
+
+/// The first pause after a failed `initialize`; it doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// One version of a processor, as it runs.
 #[derive(Debug, Clone)]
@@ -61,19 +67,44 @@ impl Generation {
         };
         Ok(Self { spec: Arc::new(spec) })
     }
+
+    /// Makes an instance, trying again with back-off until it succeeds. `pause` sleeps, and returns true
+    /// when the host ends: then there is none.
+    pub fn start(&self, pause: impl Fn(Duration) -> bool) -> Option<Instance> {
+        let processor = &self.spec.processor;
+        let (mut wait, mut failed) = (FIRST_PAUSE, false);
+        loop {
+            match Instance::start(&self.spec) {
+                Ok(instance) => {
+                    if failed {
+                        info!(%processor, "initialize succeeds again");
+                    }
+                    return Some(instance);
+                }
+                Err(error) => {
+                    failed = true;
+                    error!(%processor, error = &error as &dyn std::error::Error,
+                           "no instance: nothing is taken, next try in {} ms", wait.as_millis());
+                }
+            }
+            if pause(wait) {
+                return None;
+            }
+            wait = (wait * 2).min(MAX_PAUSE);
+        }
+    }
 }
 
-/// Handlers need a queue to read, and sources come later.
+/// Handlers need a queue to read, and sources have none.
 fn check_kind(kind: Kind, processor: &config::Processor) -> Result<(), Refusal> {
-    let (key, message) = match (kind, &processor.in_queue) {
-        (Kind::Handler, Some(_)) => return Ok(()),
-        (Kind::Handler, None) => ("in_queue", "the component handles messages: name the queue it reads"),
-        (Kind::Timer, _) => (
-            "module",
-            "the component is of world source, which works by the clock: this version runs only processors with an in_queue",
-        ),
+    let message = match (kind, &processor.in_queue) {
+        (Kind::Handler, Some(_)) | (Kind::Timer, None) => return Ok(()),
+        (Kind::Handler, None) => "the component handles messages: name the queue it reads",
+        (Kind::Timer, Some(_)) => {
+            "the component is of world source, which works by the clock and reads no queue: remove in_queue"
+        }
     };
-    Err(Refusal { key, message: message.to_owned() })
+    Err(Refusal { key: "in_queue", message: message.to_owned() })
 }
 
 /// An error and all its causes in one line.

@@ -19,7 +19,7 @@ use crate::{
     settle::{Job, Next, Settler},
 };
 
-/// The first pause after a failed `initialize` or an `unavailable`; it doubles up to [`MAX_PAUSE`].
+/// The first pause after an `unavailable`; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long a lane waits before it looks again whether outputs were confirmed.
@@ -147,29 +147,9 @@ impl Lane {
         }
     }
 
-    /// Makes an instance, trying again with back-off until it succeeds; none when the host ends.
+    /// Makes an instance; none when the host ends.
     fn start(&self) -> Option<Instance> {
-        let mut pause = FIRST_PAUSE;
-        let mut failed = false;
-        loop {
-            match Instance::start(&self.generation.spec) {
-                Ok(instance) => {
-                    if failed {
-                        info!(processor = %self.settler.origin.processor, "initialize succeeds again");
-                    }
-                    return Some(instance);
-                }
-                Err(error) => {
-                    failed = true;
-                    error!(processor = %self.settler.origin.processor, error = &error as &dyn std::error::Error,
-                           "no instance: the lane takes nothing and tries again in {} ms", pause.as_millis());
-                }
-            }
-            if self.buffer.pause(pause) {
-                return None;
-            }
-            pause = (pause * 2).min(MAX_PAUSE);
-        }
+        self.generation.start(|pause| self.buffer.pause(pause))
     }
 
     /// Flow control of the broker stops the lane here. Where dead letters are refused it goes on, slowly:

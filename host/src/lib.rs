@@ -36,6 +36,7 @@ pub mod retry;
 
 pub mod generation;
 pub mod lane;
+pub mod source;
 
 pub mod sandbox;
 

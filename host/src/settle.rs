@@ -322,7 +322,8 @@ fn weigh(headers: &[(String, String)], body: &Bytes) -> usize {
 }
 
 impl Route {
-    fn send(&self, headers: Vec<(String, String)>, body: Bytes, as_bytes: bool, urgent: bool, done: OnDone) {
+    /// Sends one message there, with the queue's headers before the given ones.
+    pub(crate) fn send(&self, headers: Vec<(String, String)>, body: Bytes, as_bytes: bool, urgent: bool, done: OnDone) {
         let headers =
             if self.headers.is_empty() { headers } else { self.headers.iter().cloned().chain(headers).collect() };
         self.producer.send(

@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("config", &["sandbox"]),
     ("generation", &["config", "sandbox", "outcome", "delivery"]),
     ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "generation", "metrics"]),
+    ("source", &["sandbox", "outcome", "retry", "settle", "generation", "metrics"]),
     ("settle", &["client", "outcome", "retry", "buffer", "delivery", "dead_letter", "metrics"]),
     ("dead_letter", &["client", "outcome", "delivery", "spool", "metrics"]),
     ("spool", &["outcome", "delivery"]),

@@ -14,6 +14,7 @@ use crate::{
     metrics::ProcessorMetrics,
     retry::RetryPolicy,
     settle::{Route, Settler},
+    source::{Source, Stop},
 };
 
 /// Parts made so far, and what makes the next.
@@ -56,8 +57,7 @@ impl<'a> Wiring<'a> {
         let in_queue = self.queue(processor.in_queue.as_ref());
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
-        let routes = processor.writes_to().cloned().collect::<Vec<_>>();
-        let routes = routes.iter().filter_map(|name| Some((name.clone(), self.route(name)?))).collect();
+        let routes = self.routes(processor);
         let configured = processor.dead_letter.clone().or_else(|| in_queue.dead_letter.clone());
         let destination = configured.unwrap_or_else(|| dead_letter::default_destination(&in_queue.destination));
         let dead_letters = Route {
@@ -91,7 +91,7 @@ impl<'a> Wiring<'a> {
     fn queue(&self, name: Option<&Arc<str>>) -> Arc<config::Queue> {
         #[expect(
             clippy::expect_used,
-            reason = "Generation::load refuses processors without in_queue, Config unknown queues"
+            reason = "Generation::load refuses handlers without in_queue, Config unknown queues"
         )]
         name.and_then(|name| self.config.queues.get(name)).cloned().expect("a checked in_queue")
     }
@@ -120,6 +120,24 @@ impl<'a> Wiring<'a> {
         self.buffers.push(buffer.clone());
         self.by_queue.insert(queue.name.clone(), (buffer.clone(), 1));
         (buffer, 0)
+    }
+
+    /// A processor that works by the clock, with all it needs.
+    pub(super) fn source(&mut self, processor: &Processor, generation: &Generation, stop: &Arc<Stop>) -> Source {
+        Source {
+            name: processor.name.clone(),
+            generation: generation.clone(),
+            interval: processor.interval,
+            routes: self.routes(processor),
+            retry: retry_policy(&processor.retry),
+            metrics: Arc::new(ProcessorMetrics::default()),
+            verbose: processor.verbose,
+            stop: stop.clone(),
+        }
+    }
+
+    fn routes(&mut self, processor: &Processor) -> BTreeMap<Arc<str>, Route> {
+        processor.writes_to().filter_map(|name| Some((name.clone(), self.route(name)?))).collect()
     }
 
     fn route(&mut self, queue: &Arc<str>) -> Option<Route> {
