@@ -14,6 +14,7 @@ mod faults;
 mod instances;
 mod limits;
 mod plugins;
+mod processors;
 mod program;
 mod readme;
 mod regression;

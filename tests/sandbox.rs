@@ -199,6 +199,13 @@ fn a_component_larger_than_its_memory_limit_does_not_start() {
 }
 
 #[test]
+fn a_component_larger_than_its_table_limit_does_not_start() {
+    let limits = Limits { table_elements: 1, ..spec("Echo").limits };
+    let error = Instance::start(&Arc::new(Spec { limits, ..spec("Echo") })).unwrap_err();
+    assert!(matches!(error, StartError::Failed(_)), "{error:?}");
+}
+
+#[test]
 fn too_many_outputs_are_refused() {
     let limits = Limits { fuel: 1_000_000_000, memory_bytes: 64 << 20, ..spec("OutputFlood").limits };
     let failed = process(Spec { limits, ..spec("OutputFlood") }, "x").unwrap_err();

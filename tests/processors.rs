@@ -1,0 +1,122 @@
+//! The parameters of processors that choose what runs and what is told of it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use serde_json::{Value, json};
+use stompbox::{
+    app::{Drained, Prepared},
+    commands,
+    config::Config,
+};
+
+use crate::{
+    harness::{
+        client::Msg,
+        guests,
+        host::{Host, One},
+        target::Target,
+    },
+    program::program,
+};
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("message {number:05}")).collect()
+}
+
+#[test]
+fn enable_false_leaves_a_processor_out() {
+    let target = Target::embedded();
+    let mut one = One::new(&target, "Echo", json!({}));
+    one.config["processors"]["off"] =
+        json!({"enable": false, "module": "hostile", "name": "RejectAll", "in_queue": "in", "n_threads": 4});
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &numbered(200)).unwrap();
+    host.wait_ended("one", 200);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(target.drain(&one.to).iter().map(Msg::text).collect::<Vec<_>>(), numbered(200));
+}
+
+#[test]
+fn enable_false_of_a_queue_leaves_out_what_reads_it() {
+    let target = Target::embedded();
+    let mut one = One::new(&target, "Echo", json!({}));
+    let other = Target::destination("disabled");
+    one.config["queues"]["off"] = json!({"server": "mb", "destination": other, "enable": false});
+    one.config["processors"]["two"] =
+        json!({"module": "hostile", "name": "Echo", "in_queue": "off", "out_queue": "out"});
+    target.client().send_all(&other, &numbered(3)).unwrap();
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &numbered(1)).unwrap();
+    host.wait_ended("one", 1);
+    assert_eq!(target.handle().queue_depth(&other).consumers, 0);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!((target.drain(&one.to).len(), target.drain(&other).len()), (1, 3));
+}
+
+/// Runs the program on a configuration until one message of each queue has been processed; its log.
+fn log_of(target: &Target, config: &Value, queues: &[&str], outputs: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config.clone();
+    config["plugins"] = json!([guests::plugins_dir()]);
+    let file = dir.path().join("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    for queue in queues {
+        target.client().send(queue, &[], b"a message").unwrap();
+    }
+    let mut host = program().args(["run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(host.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut reader = target.client();
+    reader.subscribe(outputs, "auto", &[]).unwrap();
+    assert_eq!(reader.read(queues.len(), crate::harness::host::LIMIT).unwrap().len(), queues.len());
+    assert!(std::process::Command::new("kill").arg(host.id().to_string()).status().unwrap().success());
+    let log = lines.collect();
+    assert!(host.wait().unwrap().success(), "{log:#?}");
+    log
+}
+
+#[test]
+fn verbose_of_a_processor_tells_each_of_its_messages() {
+    let target = Target::embedded();
+    let mut one = One::new(&target, "Echo", json!({"verbose": true}));
+    let second = Target::destination("quiet");
+    one.config["queues"]["second"] = json!({"server": "mb", "destination": second});
+    one.config["processors"]["quiet"] =
+        json!({"module": "hostile", "name": "Echo", "in_queue": "second", "out_queue": "out"});
+    let log = log_of(&target, &one.config, &[&one.from, &second], &one.to);
+    let told = |processor: &str| log.iter().any(|line| line.contains("processed") && line.contains(processor));
+    assert!(told("processor=one") && !told("processor=quiet"), "{log:#?}");
+}
+
+/// All problems of a configuration in the directories of components.
+fn problems(config: &Value) -> String {
+    let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();
+    Prepared::new(loaded.config, commands::cache_dir()).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn plugins_says_where_components_are() {
+    let target = Target::embedded();
+    let empty = tempfile::tempdir().unwrap();
+    let mut config = One::new(&target, "Echo", json!({})).config;
+    config["plugins"] = json!([empty.path()]);
+    assert!(problems(&config).contains("processors.one.module: "), "{}", problems(&config));
+    config["plugins"] = json!([empty.path(), guests::plugins_dir()]);
+    assert_eq!(problems(&config), "");
+}
+
+#[test]
+fn plugins_of_a_vo_are_its_own() {
+    let target = Target::embedded();
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(guests::component("hostile"), dir.path().join("private.wasm")).unwrap();
+    let mut config = One::new(&target, "Echo", json!({"module": "private", "vo": "atlas"})).config;
+    config["plugins"] = json!([guests::plugins_dir()]);
+    config["vos"] = json!({"atlas": {"plugins": [dir.path()]}, "cms": {}});
+    assert_eq!(problems(&config), "", "found where its VO has it");
+    config["processors"]["one"]["vo"] = json!("cms");
+    assert!(problems(&config).contains("processors.one.module: "), "another VO does not reach it");
+}
