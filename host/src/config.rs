@@ -36,7 +36,6 @@ pub use address::HostPort;
 pub use problem::{ConfigError, Problem};
 pub use processor::{InstanceMode, Processor};
 pub use queue::{AckMode, Queue};
-pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use server::{Connect, Server, Tls};
 pub use vo::Vo;

@@ -24,6 +24,17 @@ pub struct RetryPolicy {
     pub max_unavailable: Duration,
 }
 
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 5,
+            min_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+            max_unavailable: Duration::from_secs(3_600),
+        }
+    }
+}
+
 impl RetryPolicy {
     /// The pause before the attempt after this one. `jitter` in 0..1 spreads messages that failed
     /// together over the upper half of the pause.

@@ -12,7 +12,6 @@ use crate::{
     dead_letter::{self, Origin},
     generation::Generation,
     metrics::ProcessorMetrics,
-    retry::RetryPolicy,
     settle::{Route, Settler},
     source::{Source, Stop},
 };
@@ -78,7 +77,7 @@ impl<'a> Wiring<'a> {
                 digest: generation.spec.component.digest().to_owned(),
                 generation: generation.spec.generation,
             },
-            retry: retry_policy(&processor.retry),
+            retry: processor.retry.clone(),
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
@@ -129,7 +128,7 @@ impl<'a> Wiring<'a> {
             generation: generation.clone(),
             interval: processor.interval,
             routes: self.routes(processor),
-            retry: retry_policy(&processor.retry),
+            retry: processor.retry.clone(),
             metrics: Arc::new(ProcessorMetrics::default()),
             verbose: processor.verbose,
             stop: stop.clone(),
@@ -202,15 +201,6 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
         window,
         report_blocked: queue.buffer_block,
         headers: selector.chain(queue.headers.iter().cloned()).collect(),
-    }
-}
-
-fn retry_policy(policy: &config::RetryPolicy) -> RetryPolicy {
-    RetryPolicy {
-        max_attempts: policy.max_attempts,
-        min_delay: policy.min_delay,
-        max_delay: policy.max_delay,
-        max_unavailable: policy.max_unavailable,
     }
 }
 

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::fields::{Fields, must_be};
 use super::queue::{Queue, dead_letter};
-use super::retry::RetryPolicy;
+use super::retry;
 use super::vo::Vo;
+use crate::retry::RetryPolicy;
 use crate::sandbox::limits::Limits;
 
 /// A component with its parameters, its queues and its limits.
@@ -81,7 +82,7 @@ impl Processor {
         let ceiling = vo.as_ref().and_then(|vo| known.vos.get(vo)).map_or(known.host, |vo| &vo.budget);
         let in_queue = fields.reference("in_queue", "queue", known.queues);
         let read_from = in_queue.as_ref().and_then(|queue| known.queues.get(queue));
-        let retry = fields.nested("retry", RetryPolicy::read);
+        let retry = fields.nested("retry", retry::read);
         let processor = Self {
             name,
             enable: fields.flag("enable", true),

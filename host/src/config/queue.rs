@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::fields::{Fields, must_be};
-use super::retry::RetryPolicy;
+use super::retry;
 use super::server::Server;
+use crate::retry::RetryPolicy;
 
 /// A destination on a broker and how it is read and written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Queue {
             use_transaction: fields.flag("use_transaction", true),
             verbose: fields.flag("verbose", false) || verbose_server,
             dead_letter: dead_letter(fields),
-            retry: fields.nested("retry", RetryPolicy::read),
+            retry: fields.nested("retry", retry::read),
             persistent: fields.flag("persistent", true),
             selector: fields.word("selector"),
             subscription: fields.word("subscription"),

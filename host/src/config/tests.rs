@@ -5,6 +5,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::retry::RetryPolicy;
 
 const FILE: &str = "/etc/stompbox/config.json";
 
