@@ -19,6 +19,7 @@ mod program;
 mod readme;
 mod regression;
 mod sandbox;
+mod send;
 mod settlement;
 mod sources;
 mod tidy;

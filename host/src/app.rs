@@ -31,6 +31,7 @@ use crate::{
 };
 
 use self::wiring::Wiring;
+pub(crate) use self::wiring::{connect_options, send_headers, unsupported_server};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(6);

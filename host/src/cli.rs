@@ -18,16 +18,21 @@ pub struct Cli {
     /// How log lines look on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged, for example `debug` or `stompbox=debug,guest=info` [default: info; demo: error]
+    /// What is logged, for example `debug` or `stompbox=debug,guest=info` [default: info; send: warn; demo: error]
     #[arg(long, global = true, env = "STOMPBOX_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }
 
 impl Cli {
-    /// The filter for log lines: the demo is quiet, since its dead letters are part of the show.
+    /// The filter for log lines: the demo is quiet, since its dead letters are part of the show, and so are
+    /// commands that answer on standard output.
     #[must_use]
     pub fn log_filter(&self) -> &str {
-        let default = if matches!(self.command, Command::Demo(_)) { "error" } else { "info" };
+        let default = match self.command {
+            Command::Demo(_) => "error",
+            Command::Send(_) => "warn",
+            _ => "info",
+        };
         self.log.as_deref().unwrap_or(default)
     }
 }
@@ -59,6 +64,13 @@ pub enum Command {
     /// push_jobtask_status processor on realistic messages with a component that spins beside it, and
     /// ends by itself with a table in which every message is accounted for.
     Demo(Demo),
+    /// Send messages to a queue, each confirmed by the broker
+    ///
+    /// Reads a configuration of PanDA's message senders, or of message processors. Each line of standard
+    /// input is one message, empty ones are skipped; with files as arguments each file is one. Exit code
+    /// 0: the broker has confirmed every message. Exit code 1: standard error names each line or file that
+    /// it has not.
+    Send(SendMessages),
     /// Run the embedded development broker
     ///
     /// In memory and for development only: production runs on ActiveMQ, Artemis or RabbitMQ.
@@ -97,6 +109,35 @@ pub struct Check {
     pub strict: bool,
 }
 
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+pub struct SendMessages {
+    /// The configuration: PanDA's JSON file of message queues
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Unknown and duplicate keys are errors instead of warnings
+    #[arg(long)]
+    pub strict: bool,
+    /// The queue: a key of `queues` in the configuration
+    #[arg(value_name = "QUEUE")]
+    pub queue: String,
+    /// Files to send, one message each, instead of the lines of standard input
+    #[arg(value_name = "BODY-FILE")]
+    pub files: Vec<PathBuf>,
+    /// A header of each message; may be repeated
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// The priority of each message, 9 is the highest
+    #[arg(long, value_name = "0-9", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+    /// How many messages may be on their way without confirmation
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub in_flight: u32,
+    /// How long the broker may take to confirm a message, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -133,6 +174,11 @@ pub struct Build {
     /// Where the component goes
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub out: PathBuf,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("must be NAME:VALUE, such as \"vo:atlas\"")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod dev_broker;
 pub mod inspect;
+pub mod send;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 use crate::{
     app::{PrepareError, Prepared},
     config::Config,
+    console::complain,
     metrics::ProcessorMetrics,
 };
 
@@ -31,7 +33,7 @@ pub const EXIT_USAGE: u8 = 64;
 /// The exit code to leave with.
 pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
     let loaded = Config::load(file, strict).map_err(|error| {
-        eprintln!("error: {error}");
+        complain(format_args!("error: {error}"));
         ExitCode::from(EXIT_USAGE)
     })?;
     for warning in &loaded.warnings {
@@ -39,12 +41,12 @@ pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
     }
     Prepared::new(loaded.config, cache_dir()).map_err(|error| match error {
         PrepareError::Processors(problems) => {
-            eprintln!("error: {} cannot run: {} problem(s)", file.display(), problems.len());
-            problems.iter().for_each(|problem| eprintln!("  {problem}"));
+            complain(format_args!("error: {} cannot run: {} problem(s)", file.display(), problems.len()));
+            problems.iter().for_each(|problem| complain(format_args!("  {problem}")));
             ExitCode::from(EXIT_USAGE)
         }
         PrepareError::Sandbox(cause) => {
-            eprintln!("error: {:#}", anyhow::Error::new(cause).context("the sandbox cannot be set up"));
+            complain(format_args!("error: {:#}", anyhow::Error::new(cause).context("the sandbox cannot be set up")));
             ExitCode::FAILURE
         }
     })

@@ -35,7 +35,7 @@ use processor::Known;
 pub use address::HostPort;
 pub use problem::{ConfigError, Problem};
 pub use processor::{InstanceMode, Processor};
-pub use queue::{AckMode, Queue};
+pub use queue::{AckMode, Queue, check_send_header};
 pub use secret::Secret;
 pub use server::{Connect, Server, Tls};
 pub use vo::Vo;
@@ -133,6 +133,15 @@ impl Config {
     /// The processors that are to run: enabled, and so is the queue they read, if any.
     pub fn active_processors(&self) -> impl Iterator<Item = &Arc<Processor>> {
         self.processors.values().filter(|processor| processor.is_active(&self.queues))
+    }
+
+    /// The queue of this name.
+    ///
+    /// # Errors
+    /// There is none; the text names the nearest.
+    pub fn queue(&self, name: &str) -> Result<&Arc<Queue>, String> {
+        let known = self.queues.keys().map(AsRef::as_ref);
+        self.queues.get(name).ok_or_else(|| format!("there is no queue {name:?}{}", problem::hint(name, known)))
     }
 
     fn read(fields: &Fields<'_>) -> Self {

@@ -20,6 +20,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod console;
 pub mod telemetry;
 
 pub mod config;
@@ -48,5 +49,7 @@ pub mod dead_letter;
 
 pub mod metrics;
 pub mod shutdown;
+
+pub mod sender;
 
 pub mod dev_broker;

@@ -12,6 +12,7 @@ use stompbox::{
     app::{Drained, Prepared},
     cli::{Cli, Command, Run},
     commands::{self, EXIT_USAGE},
+    console::complain,
     shutdown::Signals,
     telemetry,
 };
@@ -28,19 +29,20 @@ fn main() -> ExitCode {
         }
     };
     if let Err(error) = telemetry::init(cli.log_filter(), cli.log_format) {
-        eprintln!("error: {error}");
+        complain(format_args!("error: {error}"));
         return ExitCode::from(EXIT_USAGE);
     }
     let result = match cli.command {
         Command::Run(args) => run(&args),
         Command::Check(args) => commands::check::check(&args),
+        Command::Send(args) => commands::send::send(&args),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::DevBroker(args) => commands::dev_broker::dev_broker(&args),
         Command::Inspect(args) => commands::inspect::inspect(&args),
         Command::Build(args) => commands::build::build(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        complain(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }

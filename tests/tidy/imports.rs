@@ -22,6 +22,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("spool", &["outcome", "delivery"]),
     ("metrics", &[]),
     ("admin", &["metrics"]),
+    ("sender", &["app", "client", "config", "stomp"]),
+    ("console", &[]),
     ("cli", &[]),
     ("telemetry", &["cli"]),
     ("shutdown", &[]),

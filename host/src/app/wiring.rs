@@ -111,7 +111,7 @@ impl<'a> Wiring<'a> {
             finish_all: queue.ack_mode == config::AckMode::Auto,
         };
         let buffer = Arc::new(Buffer::new(options, self.host_bytes.clone()));
-        let mut connect = self.connect_options(&queue.server);
+        let mut connect = connect_options(self.config, &queue.server);
         connect.verbose |= queue.verbose;
         let (session, state) =
             Session::new(connect, subscription(queue, window), buffer.clone(), self.consuming.clone());
@@ -141,8 +141,7 @@ impl<'a> Wiring<'a> {
 
     fn route(&mut self, queue: &Arc<str>) -> Option<Route> {
         let queue = self.config.queues.get(queue)?.clone();
-        let mut headers = vec![("persistent".to_owned(), queue.persistent.to_string())];
-        headers.extend(queue.send_headers.iter().cloned());
+        let headers = send_headers(&queue);
         let producer = self.producer(&queue.server, Use::Outputs);
         Some(Route { producer, destination: queue.destination.as_str().into(), headers })
     }
@@ -151,32 +150,36 @@ impl<'a> Wiring<'a> {
         if let Some(producer) = self.by_server.get(&(server.clone(), what)) {
             return producer.clone();
         }
-        let (producer, task) = Producer::new(self.connect_options(server), self.sending.clone());
+        let (producer, task) = Producer::new(connect_options(self.config, server), self.sending.clone());
         self.producer_tasks.push((server.clone(), task));
         self.by_server.insert((server.clone(), what), producer.clone());
         producer
     }
+}
 
-    fn connect_options(&self, server: &Arc<str>) -> ConnectOptions {
-        #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
-        let server = self.config.servers.get(server).expect("a checked server");
-        ConnectOptions {
-            server: server.name.clone(),
-            addresses: server
-                .addresses
-                .iter()
-                .map(|a| client::Address { host: a.host.clone(), port: a.port })
-                .collect(),
-            username: server.username.clone(),
-            passcode: server.passcode.as_ref().map(|secret| secret.expose().to_owned()),
-            vhost: server.vhost.clone(),
-            client_id: server.client_id.clone(),
-            send_heartbeat: server.send_heartbeat,
-            recv_heartbeat: server.recv_heartbeat,
-            verbose: server.verbose,
-            max_backoff: self.config.guard_period,
-        }
+/// How to log in to a server; for sessions, producers and senders alike.
+pub(crate) fn connect_options(config: &Config, server: &Arc<str>) -> ConnectOptions {
+    #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
+    let server = config.servers.get(server).expect("a checked server");
+    ConnectOptions {
+        server: server.name.clone(),
+        addresses: server.addresses.iter().map(|a| client::Address { host: a.host.clone(), port: a.port }).collect(),
+        username: server.username.clone(),
+        passcode: server.passcode.as_ref().map(|secret| secret.expose().to_owned()),
+        vhost: server.vhost.clone(),
+        client_id: server.client_id.clone(),
+        send_heartbeat: server.send_heartbeat,
+        recv_heartbeat: server.recv_heartbeat,
+        verbose: server.verbose,
+        max_backoff: config.guard_period,
     }
+}
+
+/// The headers of the host for messages to a queue, written before any others: `persistent`, and the queue's
+/// `send_headers`.
+pub(crate) fn send_headers(queue: &config::Queue) -> Vec<(String, String)> {
+    let persistent = ("persistent".to_owned(), queue.persistent.to_string());
+    std::iter::once(persistent).chain(queue.send_headers.iter().cloned()).collect()
 }
 
 /// What the broker may have outstanding: what waits, and one for each lane.
@@ -252,6 +255,14 @@ fn host_gaps(config: &Config) -> [Gap; 2] {
         gap(config.state_dir.is_some(), "state_dir", "not in this version yet: nothing would be kept there"),
         gap(config.admin.is_some(), "admin", "not in this version yet: nothing would listen there"),
     ]
+}
+
+/// What this version cannot do for a server.
+pub(crate) fn unsupported_server(server: &config::Server) -> Vec<Problem> {
+    let asked_for = server_gaps(server).into_iter().filter(|gap| gap.asked_for);
+    let place =
+        |gap: Gap| Problem { path: format!("mb_servers.{}.{}", server.name, gap.key), message: gap.message.to_owned() };
+    asked_for.map(place).collect()
 }
 
 fn server_gaps(server: &config::Server) -> [Gap; 4] {

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::{
     cli,
+    console::say,
     sandbox::{Component, Engine, EngineConfig},
 };
 
@@ -56,7 +57,7 @@ pub fn build(args: &cli::Build) -> anyhow::Result<ExitCode> {
     let description = component.describe().context("the crate was built, but does not describe itself")?;
     let names: Vec<_> = description.processors.iter().map(|processor| processor.name.as_str()).collect();
     for file in built.place(&args.out)? {
-        println!("{}  {:.0} KB  offers {}", file.display(), built.bytes.len() as f64 / 1e3, names.join(", "));
+        say(format_args!("{}  {:.0} KB  offers {}", file.display(), built.bytes.len() as f64 / 1e3, names.join(", ")));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Check;
+use crate::{cli::Check, console::say};
 
 /// Loads configuration and components and says what would run.
 ///
@@ -13,11 +13,11 @@ pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
         Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
-    println!("{} can run:", args.config.display());
+    say(format_args!("{} can run:", args.config.display()));
     for (processor, generation) in prepared.generations() {
         let component = &generation.spec.component;
         let digest = component.digest().get(..12).unwrap_or_default();
-        println!(
+        say(format_args!(
             "  {}: {} -> {}, {} lane(s) of {} ({}, digest {digest})",
             processor.name,
             processor.in_queue.as_deref().unwrap_or("no queue"),
@@ -25,10 +25,10 @@ pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
             processor.n_threads,
             processor.class,
             processor.module,
-        );
+        ));
     }
     if prepared.generations().is_empty() {
-        println!("  no processor is enabled: the host would do nothing");
+        say(format_args!("  no processor is enabled: the host would do nothing"));
     }
     Ok(ExitCode::SUCCESS)
 }

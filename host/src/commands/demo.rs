@@ -25,6 +25,7 @@ use crate::{
     cli,
     client::{ConnectOptions, Phase, Producer, SendRequest},
     config::Config,
+    console::say,
     dev_broker::{BrokerHandle, BrokerOptions, DevBroker},
 };
 
@@ -58,19 +59,19 @@ fn find_source() -> anyhow::Result<PathBuf> {
 
 fn build_plugins(source: &Path, out: &Path) -> anyhow::Result<()> {
     if !super::build::target_installed()? {
-        println!("Adding the Rust target for components ...");
+        say(format_args!("Adding the Rust target for components ..."));
         super::build::add_target()?;
     }
     for (plugin, what) in
         [("plugins/status_report", "PanDA's status report"), ("tests/guests/hostile", "a component that misbehaves")]
     {
-        println!("Building {what} ({plugin}) ...");
+        say(format_args!("Building {what} ({plugin}) ..."));
         let began = Instant::now();
         super::build::build_crate(&source.join(plugin), out, Stdio::null()).or_else(|_| {
             // Again with cargo's own words, which say what is wrong.
             super::build::build_crate(&source.join(plugin), out, Stdio::inherit())
         })?;
-        println!("  done in {:.1} s", began.elapsed().as_secs_f64());
+        say(format_args!("  done in {:.1} s", began.elapsed().as_secs_f64()));
     }
     Ok(())
 }
@@ -82,7 +83,9 @@ async fn play(args: &cli::Demo, dir: &Path) -> anyhow::Result<ExitCode> {
     let serving = tokio::spawn(broker.run(async {
         let _ = stopped.await;
     }));
-    println!("Embedded development broker on {address} (in memory; production runs on ActiveMQ, Artemis or RabbitMQ)");
+    say(format_args!(
+        "Embedded development broker on {address} (in memory; production runs on ActiveMQ, Artemis or RabbitMQ)"
+    ));
     let file = dir.join("demo.json");
     fs::write(&file, configuration(&address.to_string()))?;
     let loaded = Config::load(&file, true)?;
@@ -213,6 +216,6 @@ fn show(bar: &ProgressBar, [status, spinner]: &[Row; 2]) {
     let tenth = (status.sent / 10).max(1);
     if !std::io::stderr().is_terminal() && ended / tenth > bar.prefix().parse().unwrap_or(0) {
         bar.set_prefix((ended / tenth).to_string());
-        println!("  {ended} of {} settled: {}", status.sent, bar.message());
+        say(format_args!("  {ended} of {} settled: {}", status.sent, bar.message()));
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::{
     cli,
+    console::say,
     dev_broker::{BrokerOptions, DevBroker},
     shutdown::Signals,
 };
@@ -20,7 +21,7 @@ pub fn dev_broker(args: &cli::DevBroker) -> anyhow::Result<ExitCode> {
         let broker = DevBroker::bind(args.listen, BrokerOptions::default())
             .await
             .with_context(|| format!("cannot listen on {}: choose another with --listen", args.listen))?;
-        println!("development broker on {}, in memory: nothing survives its end", broker.local_addr());
+        say(format_args!("development broker on {}, in memory: nothing survives its end", broker.local_addr()));
         broker.run(async move { tracing::info!("{} received", signals.next().await) }).await;
         Ok(ExitCode::SUCCESS)
     })

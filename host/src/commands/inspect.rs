@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::{
     cli::Inspect,
+    console::say,
     sandbox::{Component, Engine, EngineConfig, Kind},
 };
 
@@ -23,17 +24,17 @@ pub fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
         Kind::Handler => "processor (handles the messages of an in_queue)",
         Kind::Timer => "source (works by the clock)",
     };
-    println!("file      {file}, {:.1} KB", bytes.len() as f64 / 1e3);
-    println!("digest    {}", component.digest());
-    println!("version   {}", description.version);
-    println!("world     {world}");
-    println!("name{}", if description.processors.len() == 1 { "" } else { "s" });
+    say(format_args!("file      {file}, {:.1} KB", bytes.len() as f64 / 1e3));
+    say(format_args!("digest    {}", component.digest()));
+    say(format_args!("version   {}", description.version));
+    say(format_args!("world     {world}"));
+    say(format_args!("name{}", if description.processors.len() == 1 { "" } else { "s" }));
     for processor in &description.processors {
-        println!("          {}  {}", processor.name, processor.summary);
+        say(format_args!("          {}  {}", processor.name, processor.summary));
     }
-    println!("imports");
+    say(format_args!("imports"));
     for import in component.imports() {
-        println!("          {import}");
+        say(format_args!("          {import}"));
     }
     Ok(ExitCode::SUCCESS)
 }

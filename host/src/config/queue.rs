@@ -162,16 +162,30 @@ fn headers(fields: &Fields<'_>, key: &'static str, ours: &[&str]) -> Vec<(String
                 continue;
             }
         };
-        if !is_header_name(name) || text.chars().any(char::is_control) {
-            let message = "a header must not contain control characters, nor its name a colon";
-            fields.error_at(key, name, message);
-        } else if ours.contains(&name.as_str()) || name.starts_with("stompbox_") {
-            fields.error_at(key, name, "this header is set by the host");
-        } else {
-            headers.push((name.clone(), text));
+        match check_header(name, &text, ours) {
+            Ok(()) => headers.push((name.clone(), text)),
+            Err(message) => fields.error_at(key, name, message),
         }
     }
     headers
+}
+
+fn check_header(name: &str, value: &str, ours: &[&str]) -> Result<(), &'static str> {
+    if !is_header_name(name) || value.chars().any(char::is_control) {
+        Err("a header must not contain control characters, nor its name a colon")
+    } else if ours.contains(&name) || name.starts_with("stompbox_") {
+        Err("this header is set by the host")
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a header may stand on a SEND beside the host's own.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_send_header(name: &str, value: &str) -> Result<(), &'static str> {
+    check_header(name, value, &SEND_HEADERS)
 }
 
 fn is_header_name(name: &str) -> bool {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dev_broker::BrokerHandle, metrics::ProcessorMetrics};
+use crate::{console::say, dev_broker::BrokerHandle, metrics::ProcessorMetrics};
 
 /// One processor of the demo.
 pub(super) struct Row {
@@ -71,22 +71,24 @@ const TITLES: [&str; 11] = [
 pub(super) fn print(rows: &[Row; 2], broker: &BrokerHandle) -> bool {
     let mut lines = vec![TITLES.map(str::to_owned)];
     lines.extend(rows.iter().map(Row::cells));
-    println!();
+    say("");
     for line in &lines {
         let text: Vec<String> = line.iter().enumerate().map(|(column, cell)| pad(&lines, column, cell)).collect();
-        println!("{}", text.join("  "));
+        say(format_args!("{}", text.join("  ")));
     }
-    println!();
+    say("");
     let balanced = rows
         .iter()
         .all(|row| row.sent == row.did.forwarded.get() + row.did.filtered.get() + row.did.dead_lettered.get());
     let queues = queues(rows, broker);
     if balanced && queues {
-        println!(
+        say(format_args!(
             "Every message is accounted for: forwarded, filtered or dead-lettered, and each output is in its queue."
-        );
+        ));
     } else {
-        println!("The numbers do not agree: a message is missing or doubled. This is a bug, please report it.");
+        say(format_args!(
+            "The numbers do not agree: a message is missing or doubled. This is a bug, please report it."
+        ));
     }
     balanced && queues
 }
@@ -110,10 +112,13 @@ fn queues([status, spinner]: &[Row; 2], broker: &BrokerHandle) -> bool {
     for (queue, expected) in expected {
         let depth = broker.queue_depth(queue);
         let found = (depth.waiting + depth.unacked) as u64;
-        println!("{queue:<32} holds {found:>8}, {}", if found == expected { "as counted" } else { "NOT as counted" });
+        say(format_args!(
+            "{queue:<32} holds {found:>8}, {}",
+            if found == expected { "as counted" } else { "NOT as counted" }
+        ));
         right &= found == expected;
     }
-    println!();
+    say("");
     right
 }
 
