@@ -9,10 +9,12 @@
 )]
 
 mod brokers;
+mod check;
 mod documents;
 mod faults;
 mod instances;
 mod limits;
+mod operate;
 mod plugins;
 mod processors;
 mod program;

@@ -348,3 +348,29 @@ fn a_broker_that_is_away_is_no_reason_to_end() {
     assert!(seen.iter().any(|line| line.contains("cannot connect to 127.0.0.1:1")), "{seen:#?}");
     assert!(!seen.iter().any(|line| line.contains("hush-hush")), "the passcode is in the log");
 }
+
+/// What cannot start within its limits is refused by `check`, before any message comes.
+#[test]
+fn check_refuses_limits_that_no_instance_fits_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let processor = |extra: Value| json!({"module": "hostile", "name": "Echo", "in_queue": "in", "limits": extra});
+    let config = json!({
+        "plugins": [guests::plugins_dir()],
+        "mb_servers": {"mb": {"host_port_list": ["127.0.0.1:1"]}},
+        "queues": {"in": {"server": "mb", "destination": "/queue/in"}},
+        "processors": {
+            "memory": processor(json!({"memory_mb": 1})),
+            "fuel": processor(json!({"init_fuel": 1})),
+            "tables": processor(json!({"table_elements": 1})),
+            "fine": processor(json!({"memory_mb": 4}))
+        }
+    });
+    let (code, out, err) = run(&["check", "--config", write(dir.path(), &config).to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
+    let needs = err.split("processors.memory.limits.memory_mb: the component cannot start with so little: it needs ");
+    let needs: u64 = needs.last().and_then(|rest| rest.split(' ').next()?.parse().ok()).expect(&err);
+    assert!((2..=4).contains(&needs), "{err}");
+    assert!(err.contains("processors.fuel.limits.init_fuel: "), "{err}");
+    assert!(err.contains("processors.tables.limits: "), "{err}");
+    assert!(!err.contains("processors.fine"), "{err}");
+}

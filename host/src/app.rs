@@ -14,12 +14,14 @@ use std::{
 
 use tokio::{
     sync::watch,
+    task::AbortHandle,
     time::{sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
+    admin::Admin,
     buffer::Buffer,
     client::{Phase, SessionState},
     config::{Config, Problem, Processor},
@@ -27,11 +29,14 @@ use crate::{
     lane::Lane,
     metrics::ProcessorMetrics,
     sandbox::{Engine, EngineConfig, PluginDirs, SandboxError},
+    settle::Settler,
     source::{Source, Stop},
+    status::{Link, ProcessorStatus, QueueStatus, Status},
+    telemetry::Logs,
 };
 
 use self::wiring::Wiring;
-pub(crate) use self::wiring::{connect_options, send_headers, unsupported_server};
+pub(crate) use self::wiring::{connect_options, dead_letter_of, send_headers, unsupported_server};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(6);
@@ -52,18 +57,22 @@ pub enum PrepareError {
 pub struct Prepared {
     config: Config,
     generations: Vec<(Arc<Processor>, Generation)>,
+    logs: Option<Logs>,
 }
 
 /// The host at work.
 #[derive(Debug)]
 pub struct Running {
+    status: Arc<Status>,
+    admin: Option<AbortHandle>,
     metrics: BTreeMap<Arc<str>, Arc<ProcessorMetrics>>,
     buffers: Vec<Arc<Buffer>>,
     sessions: Vec<watch::Receiver<SessionState>>,
     consume: watch::Sender<Phase>,
     send: watch::Sender<Phase>,
     tasks: TaskTracker,
-    in_work: TaskTracker,
+    /// The deliveries in work of each processor.
+    in_work: Vec<TaskTracker>,
     lanes: Vec<thread::JoinHandle<()>>,
     sources: Arc<Stop>,
 }
@@ -95,7 +104,17 @@ impl Prepared {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(Self { config, generations }) } else { Err(PrepareError::Processors(problems)) }
+        if problems.is_empty() {
+            Ok(Self { config, generations, logs: None })
+        } else {
+            Err(PrepareError::Processors(problems))
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The generations that will run, by processor.
@@ -104,40 +123,47 @@ impl Prepared {
         &self.generations
     }
 
+    /// Shows the log of the process in the metrics.
+    #[must_use]
+    pub fn with_logs(mut self, logs: Logs) -> Self {
+        self.logs = Some(logs);
+        self
+    }
+
     /// Starts everything; must be called within a tokio runtime. Connections come up on their own.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// `admin.listen` cannot be had, or the system refuses a thread.
     pub fn start(self) -> std::io::Result<Running> {
+        let admin = self.config.admin.map(|admin| Admin::bind(admin.listen)).transpose()?;
         let (consume, consuming) = watch::channel(Phase::Run);
         let (send, sending) = watch::channel(Phase::Run);
         let mut wiring = Wiring::new(&self.config, consuming, sending);
         let mut running = Running {
+            status: Arc::default(),
+            admin: None,
             metrics: BTreeMap::new(),
             buffers: Vec::new(),
             sessions: Vec::new(),
             consume,
             send,
             tasks: TaskTracker::new(),
-            in_work: TaskTracker::new(),
+            in_work: Vec::new(),
             lanes: Vec::new(),
             sources: Arc::default(),
         };
+        let mut status = Status { logs: self.logs, ..Status::default() };
         for (processor, generation) in &self.generations {
-            if processor.in_queue.is_some() {
-                running.start_lanes(&mut wiring, processor, generation)?;
+            status.processors.push(if processor.in_queue.is_some() {
+                let settler = wiring.settler(processor, generation);
+                running.start_lanes(processor, generation, settler)?
             } else {
-                running.start_source(wiring.source(processor, generation, &running.sources))?;
-            }
+                running.start_source(processor, wiring.source(processor, generation, &running.sources))?
+            });
         }
-        for (server, task) in wiring.producer_tasks {
-            running.tasks.spawn(task.run().instrument(info_span!("producer", %server)));
-        }
-        for (queue, session, state) in wiring.sessions {
-            running.sessions.push(state);
-            running.tasks.spawn(session.run().instrument(info_span!("session", %queue)));
-        }
-        running.buffers = wiring.buffers;
+        running.connect(wiring, &self.config, &mut status);
+        running.status = Arc::new(status);
+        running.admin = admin.map(|admin| admin.serve(running.status.clone())).transpose()?;
         Ok(running)
     }
 }
@@ -151,34 +177,79 @@ fn load(engine: &Engine, config: &Config, processor: &Processor) -> Result<Gener
 }
 
 impl Running {
-    /// The lanes of a processor that reads a queue.
+    /// Starts the lanes of a processor that reads a queue.
     fn start_lanes(
         &mut self,
-        wiring: &mut Wiring<'_>,
         processor: &Processor,
         generation: &Generation,
-    ) -> std::io::Result<()> {
-        let settler = wiring.settler(processor, generation);
-        self.metrics.insert(processor.name.clone(), settler.metrics.clone());
+        settler: Arc<Settler>,
+    ) -> std::io::Result<ProcessorStatus> {
+        let in_work = TaskTracker::new();
         for number in 0..processor.n_threads {
             let lane = Lane {
                 buffer: settler.buffer.clone(),
                 settler: settler.clone(),
                 generation: generation.clone(),
                 verbose: processor.verbose,
-                in_work: self.in_work.clone(),
+                in_work: in_work.clone(),
             };
             let name = format!("{}-{number}", processor.name);
             self.lanes.push(thread::Builder::new().name(name).spawn(move || lane.run())?);
         }
-        Ok(())
+        self.metrics.insert(processor.name.clone(), settler.metrics.clone());
+        self.in_work.push(in_work.clone());
+        Ok(ProcessorStatus {
+            name: processor.name.clone(),
+            vo: processor.vo.clone().unwrap_or_default(),
+            metrics: settler.metrics.clone(),
+            guest: generation.spec.counters.clone(),
+            in_work,
+            unconfirmed: settler.unconfirmed.clone(),
+        })
     }
 
-    /// The one thread of a processor that works by the clock.
-    fn start_source(&mut self, source: Source) -> std::io::Result<()> {
+    /// Starts the one thread of a processor that works by the clock.
+    fn start_source(&mut self, processor: &Processor, source: Source) -> std::io::Result<ProcessorStatus> {
+        let status = ProcessorStatus {
+            name: source.name.clone(),
+            vo: processor.vo.clone().unwrap_or_default(),
+            metrics: source.metrics.clone(),
+            guest: source.generation.spec.counters.clone(),
+            in_work: TaskTracker::new(),
+            unconfirmed: Arc::default(),
+        };
         self.metrics.insert(source.name.clone(), source.metrics.clone());
         self.lanes.push(thread::Builder::new().name(source.name.to_string()).spawn(move || source.run())?);
-        Ok(())
+        Ok(status)
+    }
+
+    /// Starts the connections.
+    fn connect(&mut self, wiring: Wiring<'_>, config: &Config, status: &mut Status) {
+        for (server, purpose, task) in wiring.producer_tasks {
+            let link = Link::new(server.clone(), None, purpose);
+            tokio::spawn(link.clone().follow(task.connected(), |connected| *connected));
+            status.links.push(link);
+            self.tasks.spawn(task.run().instrument(info_span!("producer", %server)));
+        }
+        for (queue, session, state) in wiring.sessions {
+            let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
+            let link = Link::new(server, Some(queue.clone()), "consume");
+            tokio::spawn(link.clone().follow(state.clone(), |state| *state == SessionState::Subscribed));
+            status.links.push(link);
+            self.sessions.push(state);
+            self.tasks.spawn(session.run().instrument(info_span!("session", %queue)));
+        }
+        for (queue, (buffer, _)) in wiring.by_queue {
+            let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
+            status.queues.push(QueueStatus { name: queue, server, buffer: buffer.clone() });
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// What there is to know about the host.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// What the processors did so far, by key.
@@ -210,10 +281,14 @@ impl Running {
         self.tasks.close();
         // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.
         let _ = timeout(GOODBYE_LIMIT, self.tasks.wait()).await;
+        if let Some(admin) = self.admin {
+            admin.abort();
+        }
         if settled && self.sessions.iter().all(|session| *session.borrow() == SessionState::Closed) {
             return Drained::Clean;
         }
-        warn!(in_work = self.in_work.len(), "not everything was settled in time: the broker delivers it again");
+        let in_work: usize = self.in_work.iter().map(TaskTracker::len).sum();
+        warn!(in_work, "not everything was settled in time: the broker delivers it again");
         Drained::Forced
     }
 
@@ -227,9 +302,12 @@ impl Running {
 
     /// Whether lanes ended and everything they took is settled before `until`.
     async fn settled(&self, until: Instant) -> bool {
-        self.in_work.close();
+        for in_work in &self.in_work {
+            in_work.close();
+        }
         loop {
-            if self.lanes.iter().all(thread::JoinHandle::is_finished) && self.in_work.is_empty() {
+            if self.lanes.iter().all(thread::JoinHandle::is_finished) && self.in_work.iter().all(TaskTracker::is_empty)
+            {
                 return true;
             }
             if Instant::now() >= until {

@@ -205,6 +205,18 @@ impl Buffer {
         (state.waiting.len(), state.held.iter().map(Held::len).sum(), state.stale)
     }
 
+    /// Bytes of all that waits or is held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// The bounds of this buffer.
+    #[must_use]
+    pub fn options(&self) -> &BufferOptions {
+        &self.options
+    }
+
     /// How many deliveries one processor may hold.
     #[must_use]
     pub fn quota(&self) -> usize {

@@ -54,9 +54,10 @@ pub enum Command {
     /// The first signal drains: nothing new is taken, what was taken is finished and acknowledged. A
     /// second one leaves at once; the broker then delivers again what was not acknowledged.
     Run(Run),
-    /// Check a configuration and its components without opening a socket
+    /// Check a configuration and its components, with --connect also the servers
     ///
-    /// Prints all problems at once, each with its place in the file. Exit code 0: it can run.
+    /// Prints all problems at once, each with its place in the file. Exit code 0: it can run; 64: the
+    /// configuration or a component is wrong; 1: a server or a right is missing.
     Check(Check),
     /// Show the whole thing working on this machine, without a broker or a configuration
     ///
@@ -107,6 +108,10 @@ pub struct Check {
     /// Unknown and duplicate keys are errors instead of warnings
     #[arg(long)]
     pub strict: bool,
+    /// Also log in to every server that is used and test the rights to subscribe and to send there; takes
+    /// no message and leaves none behind
+    #[arg(long)]
+    pub connect: bool,
 }
 
 /// Arguments of `send`.

@@ -8,6 +8,7 @@ pub mod address;
 pub mod connection;
 mod doorbell;
 pub mod flavour;
+pub mod probe;
 pub mod producer;
 pub mod session;
 
@@ -18,6 +19,7 @@ use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 pub use address::Address;
 pub use connection::Connection;
 pub use flavour::Flavour;
+pub use probe::{Probe, Right};
 pub use producer::{OnDone, Producer, ProducerTask, Rejected, SendRequest};
 pub use session::{AckMode, Phase, Session, SessionState, Subscription};
 

@@ -168,7 +168,19 @@ impl Config {
             vos,
         };
         config.check_addresses(fields);
+        config.check_instances(fields);
         config
+    }
+
+    /// Each lane keeps an instance, beside those that start or end.
+    fn check_instances(&self, fields: &Fields<'_>) {
+        let lanes: usize = self.active_processors().map(|processor| processor.n_threads).sum();
+        if self.max_instances.is_some_and(|max| max < lanes as u64) {
+            let message = format!(
+                "is less than the {lanes} lanes (n_threads) of the processors, each of which keeps an instance"
+            );
+            fields.error("max_instances", message);
+        }
     }
 
     /// Warns of addresses that are not read, where PanDA's code reads all of them.

@@ -10,6 +10,7 @@ use tracing::{error, info};
 
 use crate::{
     config,
+    outcome::CallError,
     sandbox::{Component, Counters, Engine, Instance, Kind, LoadError, PluginDirs, Spec},
 };
 
@@ -65,6 +66,7 @@ impl Generation {
             fresh: processor.instance == config::InstanceMode::Fresh,
             counters: Arc::new(Counters::default()),
         };
+        spec.check_fit().map_err(|(key, error)| Refusal { key, message: too_small(&error) })?;
         Ok(Self { spec: Arc::new(spec) })
     }
 
@@ -105,6 +107,17 @@ fn check_kind(kind: Kind, processor: &config::Processor) -> Result<(), Refusal> 
         }
     };
     Err(Refusal { key: "in_queue", message: message.to_owned() })
+}
+
+/// The component cannot even start within its limits.
+fn too_small(error: &CallError) -> String {
+    match error {
+        CallError::Memory { wanted_bytes, .. } => {
+            let needed = wanted_bytes.div_ceil(1 << 20);
+            format!("the component cannot start with so little: it needs {needed} MiB at least")
+        }
+        other => format!("the component cannot start within its limits: {other}"),
+    }
 }
 
 /// An error and all its causes in one line.

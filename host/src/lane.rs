@@ -131,7 +131,7 @@ impl Lane {
             }
             Err(failed) => {
                 metrics.fuel.add(failed.fuel);
-                metrics.failures.add_one();
+                metrics.failures.add_one(failed.error.code());
                 (Happened::Failed(failed.error), None)
             }
         }
@@ -149,7 +149,10 @@ impl Lane {
 
     /// Makes an instance; none when the host ends.
     fn start(&self) -> Option<Instance> {
-        self.generation.start(|pause| self.buffer.pause(pause))
+        self.generation.start(|pause| {
+            self.metrics().failures.add_one("initialize");
+            self.buffer.pause(pause)
+        })
     }
 
     /// Flow control of the broker stops the lane here. Where dead letters are refused it goes on, slowly:

@@ -47,9 +47,11 @@ pub mod settle;
 
 pub mod dead_letter;
 
+pub mod admin;
 pub mod metrics;
 pub mod shutdown;
 
 pub mod sender;
+pub mod status;
 
 pub mod dev_broker;

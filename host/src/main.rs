@@ -1,10 +1,7 @@
 //! The `stompbox` program: command line -> telemetry -> configuration -> app -> wait -> drain -> exit
 //! code.
 
-use std::{
-    io::{Write, stderr},
-    process::ExitCode,
-};
+use std::{backtrace::Backtrace, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,7 +11,7 @@ use stompbox::{
     commands::{self, EXIT_USAGE},
     console::complain,
     shutdown::Signals,
-    telemetry,
+    telemetry::{self, Logs},
 };
 use tracing::{info, warn};
 
@@ -28,12 +25,15 @@ fn main() -> ExitCode {
             return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if let Err(error) = telemetry::init(cli.log_filter(), cli.log_format) {
-        complain(format_args!("error: {error}"));
-        return ExitCode::from(EXIT_USAGE);
-    }
+    let logs = match telemetry::init(cli.log_filter(), cli.log_format) {
+        Ok(logs) => logs,
+        Err(error) => {
+            complain(format_args!("error: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let result = match cli.command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run(&args, &logs),
         Command::Check(args) => commands::check::check(&args),
         Command::Send(args) => commands::send::send(&args),
         Command::Demo(args) => commands::demo::demo(&args),
@@ -41,24 +41,26 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::inspect(&args),
         Command::Build(args) => commands::build::build(&args),
     };
-    result.unwrap_or_else(|error| {
-        complain(format_args!("error: {error:#}"));
+    let code = result.unwrap_or_else(|error| {
+        logs.last_words(format!("error: {error:#}"));
         ExitCode::FAILURE
-    })
+    });
+    logs.flush();
+    code
 }
 
-fn run(args: &Run) -> anyhow::Result<ExitCode> {
+fn run(args: &Run, logs: &Logs) -> anyhow::Result<ExitCode> {
     let prepared = match commands::prepare(&args.config, args.strict) {
         Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
-    commands::runtime()?.block_on(serve(prepared, args))
+    commands::runtime()?.block_on(serve(prepared.with_logs(logs.clone()), args, logs.clone()))
 }
 
-async fn serve(prepared: Prepared, args: &Run) -> anyhow::Result<ExitCode> {
-    end_with_the_first_panic();
+async fn serve(prepared: Prepared, args: &Run, logs: Logs) -> anyhow::Result<ExitCode> {
+    end_with_the_first_panic(logs);
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let running = prepared.start().context("cannot start the lanes")?;
+    let running = prepared.start().context("cannot start")?;
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = running.ready() => {
@@ -81,12 +83,13 @@ async fn serve(prepared: Prepared, args: &Run) -> anyhow::Result<ExitCode> {
 
 /// A task or a lane that is gone would leave its queue standing still. A host that ends is started again by
 /// its service manager, and the broker delivers again what was not acknowledged.
-fn end_with_the_first_panic() {
-    let report = std::panic::take_hook();
+fn end_with_the_first_panic(logs: Logs) {
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        let _ =
-            writeln!(stderr(), "error: this is a bug; leaving, the broker delivers again what was not acknowledged");
+        let (thread, trace) = (std::thread::current(), Backtrace::capture());
+        let name = thread.name().unwrap_or("without a name");
+        logs.last_words(format!(
+            "thread {name:?}: {panic}\n{trace}\nerror: this is a bug; leaving, the broker delivers again what was not acknowledged"
+        ));
         std::process::exit(1);
     }));
 }

@@ -294,6 +294,14 @@ pub struct Unconfirmed {
     messages: AtomicUsize,
 }
 
+impl Unconfirmed {
+    /// Messages and their bytes.
+    #[must_use]
+    pub fn levels(&self) -> (usize, usize) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
 /// The part of one delivery in [`Unconfirmed`], until it is dropped.
 struct Weight {
     total: Arc<Unconfirmed>,

@@ -105,7 +105,7 @@ impl Source {
             }
             Err(failed) => {
                 metrics.fuel.add(failed.fuel);
-                metrics.failures.add_one();
+                metrics.failures.add_one(failed.error.code());
                 error!(processor = %self.name, code = failed.error.code(), error = %failed.error, "tick failed, the next one has a fresh instance");
                 (None, None)
             }

@@ -22,10 +22,10 @@ pub(super) struct Wiring<'a> {
     consuming: watch::Receiver<Phase>,
     sending: watch::Receiver<Phase>,
     host_bytes: Arc<HostBytes>,
-    by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
+    pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
     by_server: BTreeMap<(Arc<str>, Use), Producer>,
-    pub(super) buffers: Vec<Arc<Buffer>>,
-    pub(super) producer_tasks: Vec<(Arc<str>, ProducerTask)>,
+    /// The server, what the connection is for, and its task.
+    pub(super) producer_tasks: Vec<(Arc<str>, &'static str, ProducerTask)>,
     pub(super) sessions: Vec<(Arc<str>, Session, watch::Receiver<SessionState>)>,
 }
 
@@ -45,7 +45,6 @@ impl<'a> Wiring<'a> {
             host_bytes: HostBytes::new(config.buffer_bytes),
             by_queue: BTreeMap::new(),
             by_server: BTreeMap::new(),
-            buffers: Vec::new(),
             producer_tasks: Vec::new(),
             sessions: Vec::new(),
         }
@@ -57,8 +56,7 @@ impl<'a> Wiring<'a> {
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
         let routes = self.routes(processor);
-        let configured = processor.dead_letter.clone().or_else(|| in_queue.dead_letter.clone());
-        let destination = configured.unwrap_or_else(|| dead_letter::default_destination(&in_queue.destination));
+        let (_, destination) = dead_letter_of(processor, &in_queue);
         let dead_letters = Route {
             producer: self.producer(&in_queue.server, Use::DeadLetters),
             destination: destination.into(),
@@ -116,7 +114,6 @@ impl<'a> Wiring<'a> {
         let (session, state) =
             Session::new(connect, subscription(queue, window), buffer.clone(), self.consuming.clone());
         self.sessions.push((queue.name.clone(), session, state));
-        self.buffers.push(buffer.clone());
         self.by_queue.insert(queue.name.clone(), (buffer.clone(), 1));
         (buffer, 0)
     }
@@ -151,7 +148,11 @@ impl<'a> Wiring<'a> {
             return producer.clone();
         }
         let (producer, task) = Producer::new(connect_options(self.config, server), self.sending.clone());
-        self.producer_tasks.push((server.clone(), task));
+        let purpose = match what {
+            Use::Outputs => "outputs",
+            Use::DeadLetters => "dead-letters",
+        };
+        self.producer_tasks.push((server.clone(), purpose, task));
         self.by_server.insert((server.clone(), what), producer.clone());
         producer
     }
@@ -172,6 +173,16 @@ pub(crate) fn connect_options(config: &Config, server: &Arc<str>) -> ConnectOpti
         recv_heartbeat: server.recv_heartbeat,
         verbose: server.verbose,
         max_backoff: config.guard_period,
+    }
+}
+
+/// Where the dead letters of a processor that reads this queue go, and the key that says so or could.
+pub(crate) fn dead_letter_of(processor: &Processor, in_queue: &config::Queue) -> (String, String) {
+    let of_queue = format!("queues.{}.dead_letter", in_queue.name);
+    match (&processor.dead_letter, &in_queue.dead_letter) {
+        (Some(own), _) => (format!("processors.{}.dead_letter", processor.name), own.clone()),
+        (None, Some(destination)) => (of_queue, destination.clone()),
+        (None, None) => (of_queue, dead_letter::default_destination(&in_queue.destination)),
     }
 }
 
@@ -229,14 +240,10 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
 /// A dead letter that comes back as input would go round for ever.
 fn loop_of(config: &Config, processor: &Processor) -> Option<Problem> {
     let queue = config.queues.get(processor.in_queue.as_ref()?)?;
-    let (key, configured) = match (&processor.dead_letter, &queue.dead_letter) {
-        (Some(own), _) => (format!("processors.{}.dead_letter", processor.name), own),
-        (None, Some(of_queue)) => (format!("queues.{}.dead_letter", queue.name), of_queue),
-        (None, None) => return None,
-    };
+    let (key, configured) = dead_letter_of(processor, queue);
     let message =
         format!("{configured} is the queue that the processor reads: its dead letters would come back for ever");
-    (*configured == queue.destination).then_some(Problem { path: key, message })
+    (configured == queue.destination).then_some(Problem { path: key, message })
 }
 
 /// A key that the configuration has and this version does not act on.
@@ -250,11 +257,8 @@ fn gap(asked_for: bool, key: &'static str, message: &'static str) -> Gap {
     Gap { asked_for, key, message }
 }
 
-fn host_gaps(config: &Config) -> [Gap; 2] {
-    [
-        gap(config.state_dir.is_some(), "state_dir", "not in this version yet: nothing would be kept there"),
-        gap(config.admin.is_some(), "admin", "not in this version yet: nothing would listen there"),
-    ]
+fn host_gaps(config: &Config) -> [Gap; 1] {
+    [gap(config.state_dir.is_some(), "state_dir", "not in this version yet: nothing would be kept there")]
 }
 
 /// What this version cannot do for a server.

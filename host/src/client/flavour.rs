@@ -46,6 +46,45 @@ impl Flavour {
         }
     }
 
+    /// Where and with which header to subscribe so that nothing is delivered, or one message that is given
+    /// back: the host only looks whether it may. On RabbitMQ SUBSCRIBE to `/queue/x` would declare the queue.
+    #[must_use]
+    pub fn quiet_subscription(self, destination: &str) -> (String, (&'static str, &'static str)) {
+        match self {
+            Self::RabbitMq => {
+                let queue = destination.strip_prefix("/queue/").map(|queue| format!("/amq/queue/{queue}"));
+                (queue.unwrap_or_else(|| destination.to_owned()), ("prefetch-count", "1"))
+            }
+            // It has no selectors.
+            Self::Embedded => (destination.to_owned(), ("activemq.prefetchSize", "1")),
+            Self::ActiveMq | Self::Artemis | Self::Unknown => (destination.to_owned(), ("selector", "1 = 0")),
+        }
+    }
+
+    /// Whether the right to send is looked at when a SEND comes in a transaction; RabbitMQ keeps it unseen
+    /// until COMMIT.
+    #[must_use]
+    pub fn checks_sends_in_transactions(self) -> bool {
+        self != Self::RabbitMq
+    }
+
+    /// A destination that needs the same right to send as this one and that nobody reads: what is sent there
+    /// is confirmed and gone. `name` must be one that nobody uses.
+    #[must_use]
+    pub fn nobody_like(self, destination: &str, name: &str) -> String {
+        match destination.strip_prefix("/exchange/").and_then(|rest| rest.split('/').next()) {
+            Some(exchange) => format!("/exchange/{exchange}/{name}"),
+            None if destination.starts_with("/topic/") => format!("/topic/{name}"),
+            None => format!("/amq/queue/{name}"),
+        }
+    }
+
+    /// Whether an ERROR says that a queue does not exist, which is no missing right.
+    #[must_use]
+    pub fn says_absent(self, error: &str) -> bool {
+        self == Self::RabbitMq && error.contains("NOT_FOUND")
+    }
+
     /// Whether the connection is still of use after an ERROR frame: RabbitMQ and Artemis close it.
     #[must_use]
     pub fn survives_error(self) -> bool {
@@ -78,6 +117,23 @@ mod tests {
         ] {
             assert_eq!(Flavour::of(server), flavour, "{server:?}");
         }
+    }
+
+    #[test]
+    fn rights_are_looked_at_where_nothing_happens() {
+        let rabbit = Flavour::RabbitMq;
+        assert_eq!(rabbit.quiet_subscription("/queue/a").0, "/amq/queue/a");
+        assert_eq!(rabbit.quiet_subscription("/topic/a").0, "/topic/a");
+        assert_eq!(Flavour::ActiveMq.quiet_subscription("/queue/a"), ("/queue/a".into(), ("selector", "1 = 0")));
+        for (destination, nobody) in [
+            ("/queue/a", "/amq/queue/n"),
+            ("/topic/a.b", "/topic/n"),
+            ("/exchange/e/key", "/exchange/e/n"),
+            ("a", "/amq/queue/n"),
+        ] {
+            assert_eq!(rabbit.nobody_like(destination, "n"), nobody);
+        }
+        assert!(rabbit.says_absent("not_found: NOT_FOUND - no queue 'a'") && !rabbit.says_absent("access_refused"));
     }
 
     #[test]

@@ -1,19 +1,44 @@
 //! `stompbox check`: would this configuration run?
 
+mod connect;
+
 use std::process::ExitCode;
 
-use crate::{cli::Check, console::say};
+use crate::{
+    app::Prepared,
+    cli::Check,
+    console::{complain, say},
+};
 
 /// Loads configuration and components and says what would run.
 ///
 /// # Errors
-/// None so far; the signature is that of all commands.
+/// The machine refuses threads.
 pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
     let prepared = match super::prepare(&args.config, args.strict) {
         Ok(prepared) => prepared,
         Err(code) => return Ok(code),
     };
     say(format_args!("{} can run:", args.config.display()));
+    list(&prepared);
+    if !args.connect {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say("servers:");
+    let missing = super::runtime()?.block_on(connect::connect(prepared.config()));
+    if missing.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    complain(format_args!(
+        "error: {} cannot work with its servers: {} problem(s)",
+        args.config.display(),
+        missing.len()
+    ));
+    missing.iter().for_each(|problem| complain(format_args!("  {problem}")));
+    Ok(ExitCode::FAILURE)
+}
+
+fn list(prepared: &Prepared) {
     for (processor, generation) in prepared.generations() {
         let component = &generation.spec.component;
         let digest = component.digest().get(..12).unwrap_or_default();
@@ -27,8 +52,11 @@ pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
             processor.module,
         ));
     }
-    if prepared.generations().is_empty() {
-        say(format_args!("  no processor is enabled: the host would do nothing"));
+    let config = prepared.config();
+    if config.processors.is_empty() {
+        let queues: Vec<&str> = config.queues.values().filter(|queue| queue.enable).map(|queue| &*queue.name).collect();
+        say(format_args!("  no processors: a sender's configuration, for {}", queues.join(", ")));
+    } else if prepared.generations().is_empty() {
+        say("  no processor is enabled: the host would do nothing");
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -68,7 +68,7 @@ impl Queue {
         Self {
             name,
             server,
-            destination: fields.required("destination"),
+            destination: destination(fields),
             enable: fields.flag("enable", true),
             ack_mode: ack_mode(fields).unwrap_or(AckMode::ClientIndividual),
             max_buffer_len: fields.count("max_buffer_len", 999, 1..=1_000_000),
@@ -135,10 +135,24 @@ fn ack_mode(fields: &Fields<'_>) -> Option<AckMode> {
 /// The destination for dead letters, of a queue or a processor.
 pub(super) fn dead_letter(fields: &Fields<'_>) -> Option<String> {
     let destination = fields.word("dead_letter")?;
-    if !destination.starts_with('/') {
+    if !destination.starts_with('/') || destination.ends_with('/') {
         fields.error("dead_letter", "must be a destination, such as \"/queue/idds.DLQ\"");
+    } else if destination.starts_with("/topic/") {
+        fields.warn("dead_letter", "is a topic: dead letters are lost while nobody listens to it; use \"/queue/...\"");
     }
     Some(destination)
+}
+
+fn destination(fields: &Fields<'_>) -> String {
+    let destination = fields.required("destination");
+    if destination.ends_with('/') {
+        fields.error("destination", "ends in \"/\": the name of the queue is missing");
+    } else if !destination.is_empty() && !destination.starts_with('/') {
+        let message =
+            format!("does not begin with \"/\": what it means differs between brokers; write \"/queue/{destination}\"");
+        fields.warn("destination", message);
+    }
+    destination
 }
 
 fn order_by(fields: &Fields<'_>) -> Option<String> {
@@ -200,6 +214,26 @@ mod tests {
 
     use super::super::tests::{config, problems, warnings};
     use super::*;
+
+    #[test]
+    fn doubtful_destinations_are_named() {
+        assert_snapshot!(problems(&[
+            ("queues.q.destination", json!("/queue/")),
+            ("queues.q.dead_letter", json!("/")),
+            ("processors.p.dead_letter", json!("q.DLQ")),
+        ]), @r#"
+        queues.q.destination: ends in "/": the name of the queue is missing
+        queues.q.dead_letter: must be a destination, such as "/queue/idds.DLQ"
+        processors.p.dead_letter: must be a destination, such as "/queue/idds.DLQ"
+        "#);
+        assert_snapshot!(warnings(&[
+            ("queues.q.destination", json!("q")),
+            ("queues.q.dead_letter", json!("/topic/dead")),
+        ]), @r#"
+        queues.q.destination: does not begin with "/": what it means differs between brokers; write "/queue/q"
+        queues.q.dead_letter: is a topic: dead letters are lost while nobody listens to it; use "/queue/..."
+        "#);
+    }
 
     #[test]
     fn the_ack_mode_of_the_document_is_accepted_with_a_warning() {

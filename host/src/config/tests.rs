@@ -303,3 +303,10 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn max_instances_must_do_for_all_lanes() {
+    let lanes = ("processors.p.n_threads", json!(5));
+    assert_snapshot!(problems(&[lanes.clone(), ("max_instances", json!(4))]), @"max_instances: is less than the 5 lanes (n_threads) of the processors, each of which keeps an instance");
+    assert_eq!(config(&[lanes, ("max_instances", json!(5))]).max_instances, Some(5));
+}

@@ -241,12 +241,21 @@ fn guests(
 /// Asks a component what it offers, on an instance of its own.
 pub(crate) fn describe(component: &Component) -> Result<Description, LoadError> {
     let limits = Limits { memory_bytes: MAX_MEMORY_BYTES / 4, ..Limits::default() };
+    describe_within(component, &limits, SMALL_BUDGET)
+}
+
+/// The same within other limits: does an instance fit into them at all?
+pub(crate) fn describe_within(
+    component: &Component,
+    limits: &Limits,
+    budget: Budget,
+) -> Result<Description, LoadError> {
     let counters = Arc::new(Counters::default());
     let label = component.digest().get(..12).unwrap_or_default();
     let log = GuestLog::new(label.into(), "".into(), Arc::clone(&counters));
     let loaded = component.loaded();
-    let mut store = new_store(&loaded.engine, &limits, log, counters);
-    let bare = instantiate(&mut store, component, SMALL_BUDGET, limits.log_bytes);
+    let mut store = new_store(&loaded.engine, limits, log, counters);
+    let bare = instantiate(&mut store, component, budget, limits.log_bytes);
     let bare = bare.map_err(|error| match error {
         StartError::Failed(error) => LoadError::Describe(error),
         StartError::Initialize(text) | StartError::Full(text) => LoadError::Full(text),
@@ -256,5 +265,5 @@ pub(crate) fn describe(component: &Component) -> Result<Description, LoadError> 
         lifecycle.call_describe(&mut store)
     });
     store.data().log.end();
-    described.map(Description::from).map_err(|error| LoadError::Describe(classify(&error, &store, SMALL_BUDGET)))
+    described.map(Description::from).map_err(|error| LoadError::Describe(classify(&error, &store, budget)))
 }

@@ -1,0 +1,143 @@
+//! What there is to know about a host at work, in one place.
+//!
+//! Filled by [`crate::app`] while it wires, read by [`crate::admin`]. It only looks: everything here is
+//! counted elsewhere, whether anybody asks or not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    buffer::Buffer,
+    metrics::{Counter, ProcessorMetrics},
+    sandbox::Counters,
+    settle::Unconfirmed,
+    telemetry::Logs,
+};
+
+/// The host at work.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// The processors that run.
+    pub processors: Vec<ProcessorStatus>,
+    /// The queues that are read.
+    pub queues: Vec<QueueStatus>,
+    /// The connections that must be there.
+    pub links: Vec<Arc<Link>>,
+    /// The log of the process, where it has one.
+    pub logs: Option<Logs>,
+}
+
+/// One processor.
+#[derive(Debug)]
+pub struct ProcessorStatus {
+    /// Its key in the configuration.
+    pub name: Arc<str>,
+    /// Its virtual organisation; empty where none is configured.
+    pub vo: Arc<str>,
+    /// What it did.
+    pub metrics: Arc<ProcessorMetrics>,
+    /// What its guest counted.
+    pub guest: Arc<Counters>,
+    /// Its deliveries in work: taken and neither settled nor held.
+    pub in_work: TaskTracker,
+    /// What it sent that the broker has not answered.
+    pub unconfirmed: Arc<Unconfirmed>,
+}
+
+/// One queue that is read.
+#[derive(Debug)]
+pub struct QueueStatus {
+    /// Its key in the configuration.
+    pub name: Arc<str>,
+    /// The server it is on.
+    pub server: Arc<str>,
+    /// What waits in the host.
+    pub buffer: Arc<Buffer>,
+}
+
+/// One connection, and all its successors.
+#[derive(Debug)]
+pub struct Link {
+    /// The server.
+    pub server: Arc<str>,
+    /// The queue it reads; none where it sends.
+    pub queue: Option<Arc<str>>,
+    /// What it is for: `consume`, `outputs` or `dead-letters`.
+    pub purpose: &'static str,
+    up: AtomicBool,
+    ups: Counter,
+}
+
+impl Link {
+    /// A connection that is not there yet.
+    #[must_use]
+    pub fn new(server: Arc<str>, queue: Option<Arc<str>>, purpose: &'static str) -> Arc<Self> {
+        Arc::new(Self { server, queue, purpose, up: AtomicBool::new(false), ups: Counter::default() })
+    }
+
+    /// Follows the state of the connection to its end.
+    pub async fn follow<T>(self: Arc<Self>, mut state: watch::Receiver<T>, is_up: fn(&T) -> bool) {
+        loop {
+            let up = is_up(&state.borrow_and_update());
+            if up && !self.up.load(Ordering::Relaxed) {
+                self.ups.add_one();
+            }
+            self.up.store(up, Ordering::Relaxed);
+            if state.changed().await.is_err() {
+                self.up.store(false, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Whether it is there: subscribed, or ready to send.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// How often it came back.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.ups.get().saturating_sub(1)
+    }
+}
+
+impl Status {
+    /// What keeps the host from doing its work, in words; nothing when it is ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let down = self.links.iter().filter(|link| !link.is_up());
+        let words = |link: &Arc<Link>| match &link.queue {
+            Some(queue) => format!("queue {queue} on server {} is not subscribed", link.server),
+            None => format!("server {} is not connected for {}", link.server, link.purpose),
+        };
+        down.map(words).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_comes_back_is_a_reconnect() {
+        let link = Link::new("mb".into(), Some("in".into()), "consume");
+        let status = Status { links: vec![link.clone()], ..Status::default() };
+        let (state, watched) = watch::channel(false);
+        let following = tokio::spawn(link.clone().follow(watched, |up| *up));
+        for (up, reconnects, missing) in [(false, 0, 1), (true, 0, 0), (false, 0, 1), (true, 1, 0)] {
+            state.send_replace(up);
+            tokio::task::yield_now().await;
+            assert_eq!((link.is_up(), link.reconnects(), status.missing().len()), (up, reconnects, missing));
+        }
+        drop(state);
+        following.await.unwrap();
+        assert_eq!(status.missing(), ["queue in on server mb is not subscribed"], "a connection that has ended");
+    }
+}
