@@ -4,6 +4,7 @@
 //! cannot be had is an error that says how to get it, never a test that is skipped.
 
 pub mod activemq;
+pub mod certificates;
 pub mod client;
 pub mod guests;
 pub mod host;
@@ -12,6 +13,8 @@ pub mod messages;
 pub mod peer;
 pub mod python;
 pub mod target;
+pub mod tls_broker;
+pub mod tls_front;
 
 use std::{
     net::{Ipv4Addr, TcpListener},

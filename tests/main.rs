@@ -22,6 +22,7 @@ mod readme;
 mod regression;
 mod sandbox;
 mod send;
+mod servers;
 mod settlement;
 mod sources;
 mod tidy;

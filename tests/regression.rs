@@ -46,18 +46,8 @@ async fn a_session_unsubscribes_before_it_disconnects() {
 }
 
 fn options(port: u16) -> ConnectOptions {
-    ConnectOptions {
-        server: "fake".into(),
-        addresses: vec![Address { host: "127.0.0.1".into(), port }],
-        username: None,
-        passcode: None,
-        vhost: None,
-        client_id: None,
-        send_heartbeat: Duration::ZERO,
-        recv_heartbeat: Duration::ZERO,
-        verbose: false,
-        max_backoff: Duration::from_secs(1),
-    }
+    let address = Address { host: "127.0.0.1".into(), port };
+    ConnectOptions { max_backoff: Duration::from_secs(1), ..ConnectOptions::new("fake", vec![address]) }
 }
 
 fn subscription() -> Subscription {

@@ -16,9 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use stompbox::{
-    client::{
-        AckMode, Address, ConnectOptions, Phase, Producer, Rejected, SendRequest, Session, SessionState, Subscription,
-    },
+    client::{AckMode, ConnectOptions, Phase, Producer, Rejected, SendRequest, Session, SessionState, Subscription},
     delivery::{Delivery, Intake},
 };
 use tokio::{
@@ -37,19 +35,8 @@ const PLAIN: &[(&str, &str)] = &[("version", "1.2")];
 
 fn listen() -> (TcpListener, ConnectOptions) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let options = ConnectOptions {
-        server: "scripted".into(),
-        addresses: vec![Address { host: "127.0.0.1".into(), port }],
-        username: None,
-        passcode: None,
-        vhost: None,
-        client_id: None,
-        send_heartbeat: Duration::ZERO,
-        recv_heartbeat: Duration::ZERO,
-        verbose: false,
-        max_backoff: Duration::ZERO,
-    };
+    let options = ConnectOptions::new("scripted", vec![listener.local_addr().unwrap().into()]);
+    let options = ConnectOptions { max_backoff: Duration::ZERO, ..options };
     (listener, options)
 }
 

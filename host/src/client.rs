@@ -7,33 +7,47 @@
 pub mod address;
 pub mod connection;
 mod doorbell;
+pub mod files;
 pub mod flavour;
 pub mod probe;
 pub mod producer;
 pub mod session;
+mod stream;
+pub mod tls;
+mod wiretap;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 
-pub use address::Address;
+pub use address::{Address, Resolver};
 pub use connection::Connection;
+pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
 pub use probe::{Probe, Right};
 pub use producer::{OnDone, Producer, ProducerTask, Rejected, SendRequest};
 pub use session::{AckMode, Phase, Session, SessionState, Subscription};
+pub use tls::Tls;
 
 /// How to open a connection to one server.
 #[derive(Clone)]
 pub struct ConnectOptions {
     /// The server's name in the configuration, for logs.
-    pub server: std::sync::Arc<str>,
+    pub server: Arc<str>,
     /// Where it listens: one is used, the others are for failover.
     pub addresses: Vec<Address>,
+    /// The one address behind the entries that is to be used; found by `resolver` where none is given.
+    pub pinned: Option<SocketAddr>,
+    /// Finds the addresses behind a name.
+    pub resolver: Resolver,
+    /// TLS, where it is wanted.
+    pub tls: Option<Tls>,
     /// `login`.
     pub username: Option<String>,
     /// `passcode`.
     pub passcode: Option<String>,
+    /// A file that holds the passcode, read at each connect.
+    pub passcode_file: Option<PathBuf>,
     /// `host`: the virtual host; not sent where none is configured, as PanDA does.
     pub vhost: Option<String>,
     /// `client-id`.
@@ -42,10 +56,33 @@ pub struct ConnectOptions {
     pub send_heartbeat: Duration,
     /// How often we want to receive one; zero for never.
     pub recv_heartbeat: Duration,
-    /// Log the command of each frame that is read, and of those that sessions write.
+    /// Log the details of each connection: how it opens, and the commands of all frames.
     pub verbose: bool,
     /// The ceiling of the reconnect back-off.
     pub max_backoff: Duration,
+}
+
+impl ConnectOptions {
+    /// A server of that name with these addresses and nothing else: no login, no TLS, no heart-beats.
+    #[must_use]
+    pub fn new(server: impl Into<Arc<str>>, addresses: Vec<Address>) -> Self {
+        Self {
+            server: server.into(),
+            addresses,
+            pinned: None,
+            resolver: Resolver::default(),
+            tls: None,
+            username: None,
+            passcode: None,
+            passcode_file: None,
+            vhost: None,
+            client_id: None,
+            send_heartbeat: Duration::ZERO,
+            recv_heartbeat: Duration::ZERO,
+            verbose: false,
+            max_backoff: Duration::from_secs(30),
+        }
+    }
 }
 
 impl fmt::Debug for ConnectOptions {
@@ -68,6 +105,17 @@ pub enum ClientError {
     /// The name has no address.
     #[error("cannot resolve {0}")]
     Resolve(String, #[source] io::Error),
+    /// A file for TLS or the login cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// TLS did not come about, mostly since one side does not trust the other.
+    #[error("no TLS with {address}: {detail}")]
+    Tls {
+        /// Who answered.
+        address: String,
+        /// What was wrong, and what to do about it.
+        detail: String,
+    },
     /// The broker did not answer CONNECT, or answered something else.
     #[error("{address} answers, but does not open a STOMP session: {detail}")]
     Handshake {

@@ -32,12 +32,11 @@ use fields::{Fields, Scope};
 use problem::Report;
 use processor::Known;
 
-pub use address::HostPort;
 pub use problem::{ConfigError, Problem};
 pub use processor::{InstanceMode, Processor};
 pub use queue::{AckMode, Queue, check_send_header};
 pub use secret::Secret;
-pub use server::{Connect, Server, Tls};
+pub use server::{Connect, Server};
 pub use vo::Vo;
 
 use crate::sandbox::limits::Limits;

@@ -34,10 +34,27 @@ fetch() {
     mv -T "$partial" "$home/lib" 2>/dev/null || rm -rf "$partial"
 }
 
+# With BROKER_TLS_PORT in the environment: STOMP inside TLS as well, on 127.0.0.1 at that port, for clients
+# with a certificate. BROKER_TLS_DIR holds ca.pem, which clients are held to, cert.pem and key.pem.
+secure() {
+    local conf=$1 word=only-for-tests
+    openssl pkcs12 -export -in "$BROKER_TLS_DIR/cert.pem" -inkey "$BROKER_TLS_DIR/key.pem" \
+        -passout "pass:$word" -out "$conf/broker.p12"
+    rm -f "$conf/trust.p12"
+    keytool -importcert -noprompt -alias ca -file "$BROKER_TLS_DIR/ca.pem" -storetype PKCS12 \
+        -keystore "$conf/trust.p12" -storepass "$word" 2>/dev/null
+    local stores="keyStore=\"file:$conf/broker.p12\" trustStore=\"file:$conf/trust.p12\""
+    stores+=" keyStorePassword=\"$word\" trustStorePassword=\"$word\""
+    local uri="stomp+ssl://127.0.0.1:$BROKER_TLS_PORT?transport.needClientAuth=true"
+    sed -i -e "s|<!--ssl-context-->|<sslContext><sslContext $stores/></sslContext>|" \
+        -e "s|<!--ssl-connector-->|<transportConnector name=\"stomp+ssl\" uri=\"$uri\"/>|" "$conf/activemq.xml"
+}
+
 start() {
     local dir=$1 port=$2 broker owner
     mkdir -p "$dir/conf" "$dir/data"
     cp "$here/activemq.xml" "$dir/conf/activemq.xml"
+    [ -z "${BROKER_TLS_PORT:-}" ] || secure "$dir/conf"
     # An interrupt at the terminal ends the owner, and with it the broker; this script must survive to
     # see to that.
     trap '' INT HUP

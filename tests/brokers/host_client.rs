@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use stompbox::{
-    client::{AckMode, Address, ConnectOptions, Phase, Producer, Rejected, SendRequest, Session, Subscription},
+    client::{AckMode, ConnectOptions, Phase, Producer, Rejected, SendRequest, Session, Subscription},
     delivery::{Delivery, Intake},
 };
 use tokio::{
@@ -23,16 +23,12 @@ const WINDOW: usize = 100;
 
 fn options(broker: &ActiveMq) -> ConnectOptions {
     ConnectOptions {
-        server: "activemq".into(),
-        addresses: vec![Address { host: broker.address().ip().to_string(), port: broker.address().port() }],
         username: Some(USERNAME.to_owned()),
         passcode: Some(PASSCODE.to_owned()),
-        vhost: None,
-        client_id: None,
         send_heartbeat: Duration::from_secs(5),
         recv_heartbeat: Duration::from_secs(5),
-        verbose: false,
         max_backoff: Duration::from_secs(1),
+        ..ConnectOptions::new("activemq", vec![broker.address().into()])
     }
 }
 

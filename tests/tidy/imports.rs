@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("retry", &["delivery"]),
     ("buffer", &["delivery", "retry"]),
     ("sandbox", &["delivery", "outcome", "stomp"]),
-    ("config", &["retry", "sandbox"]),
+    ("config", &["client", "retry", "sandbox"]),
     ("generation", &["config", "sandbox", "outcome", "delivery"]),
     ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "generation", "metrics"]),
     ("source", &["sandbox", "outcome", "retry", "settle", "generation", "metrics"]),

@@ -163,16 +163,16 @@ pub(crate) fn connect_options(config: &Config, server: &Arc<str>) -> ConnectOpti
     #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
     let server = config.servers.get(server).expect("a checked server");
     ConnectOptions {
-        server: server.name.clone(),
-        addresses: server.addresses.iter().map(|a| client::Address { host: a.host.clone(), port: a.port }).collect(),
+        tls: server.tls.clone(),
         username: server.username.clone(),
         passcode: server.passcode.as_ref().map(|secret| secret.expose().to_owned()),
+        passcode_file: server.passcode_file.clone(),
         vhost: server.vhost.clone(),
-        client_id: server.client_id.clone(),
         send_heartbeat: server.send_heartbeat,
         recv_heartbeat: server.recv_heartbeat,
         verbose: server.verbose,
         max_backoff: config.guard_period,
+        ..ConnectOptions::new(server.name.clone(), server.addresses.clone())
     }
 }
 
@@ -224,6 +224,7 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
     let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
+    let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
     let host = host_gaps(config).into_iter().map(|gap| (String::new(), gap));
     let servers =
         servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
@@ -234,6 +235,18 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
         .filter(|(_, gap)| gap.asked_for)
         .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
         .chain(loops)
+        .chain(files)
+        .collect()
+}
+
+/// Files of TLS and logins that cannot be used: better known at the start than at the first connect.
+fn file_problems(server: &config::Server) -> Vec<Problem> {
+    let passcode = server.passcode_file.as_deref().and_then(|file| client::read_passcode(file).err());
+    let tls = server.tls.iter().flat_map(client::Tls::problems);
+    let problems = passcode.into_iter().chain(tls);
+    let message = |error: &client::FileError| format!("{}: {}", error.file.display(), error.message);
+    problems
+        .map(|error| Problem { path: format!("mb_servers.{}.{}", server.name, error.key), message: message(&error) })
         .collect()
 }
 
@@ -269,11 +282,9 @@ pub(crate) fn unsupported_server(server: &config::Server) -> Vec<Problem> {
     asked_for.map(place).collect()
 }
 
-fn server_gaps(server: &config::Server) -> [Gap; 4] {
+fn server_gaps(server: &config::Server) -> [Gap; 2] {
     let all = server.connect == Some(config::Connect::All);
     [
-        gap(server.tls.is_some(), "use_ssl", "this version has no TLS yet and will not connect without it"),
-        gap(server.passcode_file.is_some(), "passcode_file", "not in this version yet: use \"passcode\": \"${NAME}\""),
         // One id on several connections: ActiveMQ refuses the second.
         gap(server.client_id.is_some(), "client_id", "comes with durable subscriptions: not in this version yet"),
         gap(all, "connect", "\"all\" is not in this version yet: list one server per entry"),

@@ -1,22 +1,16 @@
 //! Where a server listens: from `host_port_list` entries to socket addresses.
 //!
-//! Used by connections at each connect, so that a changed DNS entry is found at the next one. The
-//! place where failover between entries, all addresses behind a name and re-resolution will live.
+//! Used by connections at each connect, so that a changed DNS entry is found at the next one, and by
+//! the consumers of a queue, which read from all addresses behind a name.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, pin::Pin, sync::Arc};
 
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::net::lookup_host;
 
 use super::ClientError;
 
-/// How long one address may take to answer, so that a dead one does not hide those behind it.
-const ONE_ADDRESS: Duration = Duration::from_secs(5);
-
 /// One entry of `host_port_list`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// A name or an IP address (IPv6 without brackets).
     pub host: String,
@@ -34,32 +28,71 @@ impl fmt::Display for Address {
     }
 }
 
-/// Connects to a random entry, and to the others when it cannot be reached.
-pub(super) async fn connect(addresses: &[Address]) -> Result<(TcpStream, SocketAddr), ClientError> {
-    let mut order: Vec<&Address> = addresses.iter().collect();
-    fastrand::shuffle(&mut order);
-    let mut last = None;
-    for address in order {
-        match connect_one(address).await {
-            Ok(connected) => return Ok(connected),
-            Err(error) => last = Some(error),
-        }
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
     }
-    Err(last
-        .unwrap_or_else(|| ClientError::Resolve("an empty host_port_list".into(), std::io::ErrorKind::NotFound.into())))
 }
 
-async fn connect_one(address: &Address) -> Result<(TcpStream, SocketAddr), ClientError> {
-    let found = lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|e| ClientError::Resolve(address.to_string(), e))?;
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    for socket in found {
-        match timeout(ONE_ADDRESS, TcpStream::connect(socket)).await {
-            Ok(Ok(stream)) => return Ok((stream, socket)),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
-        }
+type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Finds the addresses behind a name; the system's resolver unless a test gives another.
+#[derive(Clone)]
+pub struct Resolver(Arc<dyn Fn(Address) -> Lookup + Send + Sync>);
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self(Arc::new(|address| {
+            Box::pin(async move { Ok(lookup_host((address.host.as_str(), address.port)).await?.collect()) })
+        }))
     }
-    Err(ClientError::Connect { address: address.to_string(), source: last })
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl Resolver {
+    /// A resolver that asks a function.
+    pub fn of(lookup: impl Fn(&Address) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move |address| Box::pin(std::future::ready(lookup(&address)))))
+    }
+
+    /// The addresses behind an entry, each once, those of IPv4 first.
+    ///
+    /// # Errors
+    /// The name is unknown, or the resolver cannot be asked.
+    pub(super) async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, ClientError> {
+        let unresolved = |error| ClientError::Resolve(address.to_string(), error);
+        let mut found = (self.0)(address.clone()).await.map_err(unresolved)?;
+        found.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
+        found.dedup();
+        if found.is_empty() {
+            return Err(unresolved(io::ErrorKind::NotFound.into()));
+        }
+        Ok(found)
+    }
+}
+
+/// All entries in random order, so that many hosts do not choose the same one.
+pub(super) fn shuffled(entries: &[Address]) -> Vec<&Address> {
+    let mut order: Vec<&Address> = entries.iter().collect();
+    fastrand::shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_come_once_and_those_of_ipv4_first() {
+        let given = ["[::1]:1", "127.0.0.2:1", "127.0.0.1:1", "[::1]:1"].map(|text| text.parse().unwrap());
+        let resolver = Resolver::of(move |_| Ok(given.to_vec()));
+        let found = resolver.resolve(&Address { host: "x".into(), port: 1 }).await.unwrap();
+        let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"]);
+    }
 }

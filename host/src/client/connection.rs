@@ -7,25 +7,30 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWrite,
-    net::TcpStream,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::io::poll_read_buf;
+use tracing::info;
 
-use super::{ClientError, ConnectOptions, Flavour, address, error_text};
+use super::{
+    Address, ClientError, ConnectOptions, FileError, Flavour, address, error_text, files, stream::Stream, tls,
+    wiretap::Wiretap,
+};
 use crate::stomp::{Command, Decoder, EncodeError, Frame, FrameLimits, Version, encode};
 
 /// Room asked for each read: a slice of it stays with every message until it is settled.
 const READ_BYTES: usize = 64 << 10;
-/// How long the answer to CONNECT may take.
+/// How long TLS, and then the answer to CONNECT, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// A line end leaves at least this often: Artemis closes connections that are silent for 60 s, also
 /// those that declared no heart-beats.
@@ -34,8 +39,9 @@ const MAX_SILENCE: Duration = Duration::from_secs(20);
 /// A STOMP session's socket after the handshake.
 #[derive(Debug)]
 pub struct Connection {
-    /// The place where TLS will wrap the socket: everything below needs only to poll it.
-    stream: TcpStream,
+    stream: Stream,
+    /// Whether TLS may still hold some of what was written.
+    unflushed: bool,
     decoder: Decoder,
     input: BytesMut,
     /// What is still to be written; the owner appends whole frames.
@@ -50,20 +56,75 @@ pub struct Connection {
     silent_limit: Option<Duration>,
     last_read: Instant,
     last_write: Instant,
-    verbose: bool,
+    wiretap: Option<Wiretap>,
 }
 
 impl Connection {
-    /// Connects, logs in and negotiates version and heart-beats.
+    /// Connects, logs in and negotiates version and heart-beats: with a random entry, and with the others
+    /// when none of its addresses opens a session.
     ///
     /// # Errors
-    /// No address answers, the peer does not speak STOMP, or it refuses the login.
+    /// What the last address said: it is not there, does not speak STOMP or TLS, or refuses the login.
     pub async fn open(options: &ConnectOptions) -> Result<Self, ClientError> {
-        let (stream, peer) = address::connect(&options.addresses).await?;
-        set_socket_options(&stream)?;
+        let login = Login::read(options).await?;
+        let mut last = None;
+        for entry in address::shuffled(&options.addresses) {
+            let found = match options.pinned {
+                Some(address) => Ok(vec![address]),
+                None => options.resolver.resolve(entry).await,
+            };
+            match found {
+                Ok(found) => {
+                    for address in found {
+                        match Self::open_at(options, &login, entry, address).await {
+                            Ok(connection) => return Ok(connection),
+                            Err(error) => last = Some(failed(options, error)),
+                        }
+                    }
+                }
+                Err(error) => last = Some(failed(options, error)),
+            }
+        }
+        let none = || ClientError::Resolve("an empty host_port_list".into(), std::io::ErrorKind::NotFound.into());
+        Err(last.unwrap_or_else(none))
+    }
+
+    async fn open_at(
+        options: &ConnectOptions,
+        login: &Login,
+        entry: &Address,
+        peer: SocketAddr,
+    ) -> Result<Self, ClientError> {
+        let shown = if entry.host == peer.ip().to_string() { peer.to_string() } else { format!("{entry} ({peer})") };
+        let stream =
+            Stream::connect(peer).await.map_err(|source| ClientError::Connect { address: shown.clone(), source })?;
+        let refused = |detail| ClientError::Tls { address: shown.clone(), detail };
+        let explained = |error: &std::io::Error| tls::explain(error, &entry.host, options.tls.as_ref()?);
+        let stream = match &login.tls {
+            None => Stream::Plain(stream),
+            Some(config) => timeout(HANDSHAKE, Stream::secure(stream, &entry.host, config.clone()))
+                .await
+                .map_err(|_| refused("no answer to the TLS handshake: is this its TLS port?".to_owned()))?
+                .map_err(|error| refused(explained(&error).unwrap_or_else(|| tls::unexplained(&error))))?,
+        };
+        let mut connection = Self::new(stream, peer, options);
+        match timeout(HANDSHAKE, connection.handshake(options, login)).await {
+            Err(_) => Err(ClientError::Silent { what: "answer to CONNECT", limit: HANDSHAKE }),
+            // In TLS 1.3 a refused client certificate shows only here.
+            Ok(Err(ClientError::Io(error))) => Err(explained(&error).map_or(ClientError::Io(error), refused)),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) => Ok(connection),
+        }
+    }
+
+    fn new(stream: Stream, peer: SocketAddr, options: &ConnectOptions) -> Self {
         let now = Instant::now();
-        let mut connection = Self {
+        if options.verbose {
+            info!(server = %options.server, %peer, tls = stream.security(), "connected");
+        }
+        Self {
             stream,
+            unflushed: false,
             decoder: Decoder::new(FrameLimits::default()),
             input: BytesMut::with_capacity(READ_BYTES),
             output: BytesMut::new(),
@@ -74,21 +135,17 @@ impl Connection {
             silent_limit: None,
             last_read: now,
             last_write: now,
-            verbose: options.verbose,
-        };
-        timeout(HANDSHAKE, connection.handshake(options))
-            .await
-            .map_err(|_| ClientError::Silent { what: "answer to CONNECT", limit: HANDSHAKE })??;
-        Ok(connection)
+            wiretap: options.verbose.then(|| Wiretap::new(peer)),
+        }
     }
 
-    async fn handshake(&mut self, options: &ConnectOptions) -> Result<(), ClientError> {
+    async fn handshake(&mut self, options: &ConnectOptions, login: &Login) -> Result<(), ClientError> {
         let beats = format!("{},{}", options.send_heartbeat.as_millis(), options.recv_heartbeat.as_millis());
         let headers = [
             ("accept-version", Some("1.0,1.1,1.2")),
             ("host", options.vhost.as_deref()),
             ("login", options.username.as_deref()),
-            ("passcode", options.passcode.as_deref()),
+            ("passcode", login.passcode.as_deref()),
             ("client-id", options.client_id.as_deref()),
             ("heart-beat", Some(beats.as_str())),
         ];
@@ -106,6 +163,10 @@ impl Connection {
         self.decoder.set_version(self.version);
         self.flavour = Flavour::of(frame.headers.get("server"));
         self.agree_heartbeats(options, frame.headers.get("heart-beat"));
+        if options.verbose {
+            info!(server = %options.server, peer = %self.peer, version = ?self.version, broker = ?self.flavour,
+                  we_beat_every = ?self.beat_every, peer_silent_at_most = ?self.silent_limit, "logged in");
+        }
         Ok(())
     }
 
@@ -138,8 +199,8 @@ impl Connection {
     /// The peer does not send STOMP.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ClientError> {
         let frame = self.decoder.decode(&mut self.input)?;
-        if let Some(frame) = &frame {
-            self.trace("received", frame.command, frame.headers.len());
+        if let (Some(frame), Some(wiretap)) = (&frame, &self.wiretap) {
+            wiretap.read(frame);
         }
         Ok(frame)
     }
@@ -154,14 +215,7 @@ impl Connection {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: &[u8],
     ) -> Result<(), EncodeError> {
-        self.trace("sending", command, 0);
         encode(&mut self.output, self.version, command, headers, body)
-    }
-
-    fn trace(&self, what: &str, command: Command, headers: usize) {
-        if self.verbose {
-            tracing::info!(peer = %self.peer, %command, headers, "{what} frame");
-        }
     }
 
     /// Writes what can be written and, with `read`, reads what has arrived; returns when something was
@@ -175,33 +229,41 @@ impl Connection {
     }
 
     fn poll_progress(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<(), ClientError>> {
-        let mut done = false;
+        let wrote = self.poll_write(cx)?;
+        let read = if read { self.poll_read(cx)? } else { Poll::Pending };
+        if wrote.is_ready() || read.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Ready when there was something to write and all of it is with the kernel.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
-                Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ClientError::Closed)),
-                Poll::Ready(Ok(written)) => {
-                    self.output.advance(written);
-                    self.last_write = Instant::now();
-                    done = self.output.is_empty();
-                }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+            if written == 0 {
+                return Poll::Ready(Err(ClientError::Closed));
             }
-        }
-        if read {
-            self.input.reserve(READ_BYTES / 4);
-            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
-                Poll::Pending => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ClientError::Closed)),
-                Poll::Ready(Ok(_)) => {
-                    self.last_read = Instant::now();
-                    quick_ack(&self.stream);
-                    done = true;
-                }
+            if let Some(wiretap) = &mut self.wiretap {
+                wiretap.wrote(self.output.get(..written).unwrap_or_default());
             }
+            self.output.advance(written);
+            self.last_write = Instant::now();
+            self.unflushed = true;
         }
-        if done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.input.reserve(READ_BYTES / 4);
+        if ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))? == 0 {
+            return Poll::Ready(Err(ClientError::Closed));
+        }
+        self.last_read = Instant::now();
+        self.stream.quick_ack();
+        Poll::Ready(Ok(()))
     }
 
     /// For connections that send: a broker that holds its producers back may stop reading for minutes, which
@@ -210,9 +272,7 @@ impl Connection {
     /// # Errors
     /// The system refuses.
     pub fn tolerate_flow_control(&self) -> Result<(), ClientError> {
-        #[cfg(target_os = "linux")]
-        SockRef::from(&self.stream).set_tcp_user_timeout(Some(Duration::from_secs(30 * 60)))?;
-        Ok(())
+        Ok(self.stream.set_user_timeout(Duration::from_secs(30 * 60))?)
     }
 
     /// Keeps the connection alive and notices a dead peer; called about once a second, and more often
@@ -241,43 +301,32 @@ impl Connection {
     }
 }
 
-fn set_socket_options(stream: &TcpStream) -> Result<(), ClientError> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))?;
-    quick_ack(stream);
-    Ok(())
+/// What is read from files at each connect.
+struct Login {
+    passcode: Option<String>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
-/// Asks the kernel to acknowledge at once; it forgets, so this is repeated after each read. Without it
-/// ActiveMQ's small segments wait for delayed ACKs: at a window of 1, 23 messages a second instead of
-/// 2,500.
-fn quick_ack(stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = SockRef::from(stream).set_tcp_quickack(true) {
-        tracing::trace!(%error, "TCP_QUICKACK is not to be had");
+impl Login {
+    /// Reads the files, away from the threads that serve sockets.
+    async fn read(options: &ConnectOptions) -> Result<Self, ClientError> {
+        if options.tls.is_none() && options.passcode_file.is_none() {
+            return Ok(Self { passcode: options.passcode.clone(), tls: None });
+        }
+        let options = options.clone();
+        let read = spawn_blocking(move || -> Result<Self, FileError> {
+            let passcode = options.passcode_file.as_deref().map(files::read_passcode).transpose()?;
+            let tls = options.tls.as_ref().map(tls::Tls::config).transpose()?;
+            Ok(Self { passcode: passcode.or(options.passcode), tls })
+        });
+        Ok(read.await.map_err(std::io::Error::other)??)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_socket_is_set_to_notice_a_dead_peer() {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        set_socket_options(&stream).unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-        #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(60)));
+/// Notes a failed try, since only the last one becomes the error.
+fn failed(options: &ConnectOptions, error: ClientError) -> ClientError {
+    if options.verbose {
+        info!(server = %options.server, error = &error as &dyn std::error::Error, "an address opens no session");
     }
+    error
 }

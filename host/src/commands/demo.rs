@@ -163,18 +163,8 @@ async fn feed_and_watch(
 }
 
 fn sender_options(address: std::net::SocketAddr) -> ConnectOptions {
-    ConnectOptions {
-        server: "demo sender".into(),
-        addresses: vec![crate::client::Address { host: address.ip().to_string(), port: address.port() }],
-        username: None,
-        passcode: None,
-        vhost: None,
-        client_id: None,
-        send_heartbeat: Duration::ZERO,
-        recv_heartbeat: Duration::ZERO,
-        verbose: false,
-        max_backoff: Duration::from_secs(5),
-    }
+    let options = ConnectOptions::new("demo sender", vec![address.into()]);
+    ConnectOptions { max_backoff: Duration::from_secs(5), ..options }
 }
 
 /// Sends everything, at most [`SEND_WINDOW`] unconfirmed at a time.

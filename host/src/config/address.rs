@@ -2,29 +2,12 @@
 //!
 //! Called by the reader of `mb_servers`.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 
-/// One entry of `host_port_list`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// A name or an address, IPv6 without its brackets.
-    pub host: String,
-    /// The port, never 0.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
+use crate::client::Address;
 
 /// Reads `host:port` or `[IPv6]:port`. The error never repeats the entry: it may hold a password.
-pub(super) fn parse_address(entry: &str) -> Result<HostPort, String> {
+pub(super) fn parse_address(entry: &str) -> Result<Address, String> {
     const EXAMPLE: &str = "write \"host:port\", such as \"broker.example.org:61613\"";
     if entry.contains("://") || entry.contains('@') {
         return Err(format!("must have no scheme and no user; {EXAMPLE}"));
@@ -39,7 +22,7 @@ pub(super) fn parse_address(entry: &str) -> Result<HostPort, String> {
     let Some(port) = port else {
         return Err(format!("must end in a port from 1 to 65535; {EXAMPLE}"));
     };
-    Ok(HostPort { host: parse_host(host)?, port })
+    Ok(Address { host: parse_host(host)?, port })
 }
 
 fn parse_host(host: &str) -> Result<String, String> {
@@ -73,7 +56,7 @@ mod tests {
         let list = json!(["a-b.example.org:1", "192.0.2.1:61613", "[2001:db8::1]:65535"]);
         let config = config(&[("mb_servers.mb.host_port_list", list)]);
         let addresses = &config.servers["mb"].addresses;
-        assert_eq!(addresses[2], HostPort { host: "2001:db8::1".to_owned(), port: 65535 });
+        assert_eq!(addresses[2], Address { host: "2001:db8::1".to_owned(), port: 65535 });
         let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a-b.example.org:1", "192.0.2.1:61613", "[2001:db8::1]:65535"]);
     }

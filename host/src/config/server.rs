@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{HostPort, parse_address};
+use super::address::parse_address;
 use super::fields::Fields;
 use super::secret::Secret;
+use crate::client::{Address, Tls};
 
 /// A broker and how to log in to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Server {
     /// The key in `mb_servers`.
     pub name: Arc<str>,
     /// Where it listens: at least one.
-    pub addresses: Vec<HostPort>,
+    pub addresses: Vec<Address>,
     /// What several addresses mean; read as [`Connect::Any`] when not given.
     pub connect: Option<Connect>,
     /// TLS, when `use_ssl` is true.
@@ -50,17 +51,6 @@ pub enum Connect {
 
 impl Connect {
     const WORDS: [(&str, Self); 2] = [("any", Self::Any), ("all", Self::All)];
-}
-
-/// Files for TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Further certificate authorities to trust, besides those of the platform.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate.
-    pub cert_file: Option<PathBuf>,
-    /// Our private key; when absent, it is in `cert_file`.
-    pub key_file: Option<PathBuf>,
 }
 
 /// A day: the longest heart-beat.
@@ -106,7 +96,7 @@ fn tls(fields: &Fields<'_>) -> Option<Tls> {
     wanted.then_some(tls)
 }
 
-fn addresses(fields: &Fields<'_>) -> Vec<HostPort> {
+fn addresses(fields: &Fields<'_>) -> Vec<Address> {
     fields.require("host_port_list");
     let Some(entries) = fields.texts("host_port_list") else {
         return Vec::new();

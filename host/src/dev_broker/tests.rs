@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    client::{AckMode, Address, ConnectOptions, Phase, Producer, SendRequest, Session, Subscription},
+    client::{AckMode, ConnectOptions, Phase, Producer, SendRequest, Session, Subscription},
     delivery::{Delivery, Intake},
 };
 
@@ -341,16 +341,10 @@ impl Intake for Sink {
 
 fn connect_options(address: SocketAddr) -> ConnectOptions {
     ConnectOptions {
-        server: "test".into(),
-        addresses: vec![Address { host: address.ip().to_string(), port: address.port() }],
-        username: None,
-        passcode: None,
-        vhost: None,
-        client_id: None,
         send_heartbeat: Duration::from_secs(1),
         recv_heartbeat: Duration::from_secs(1),
-        verbose: false,
         max_backoff: Duration::from_millis(200),
+        ..ConnectOptions::new("test", vec![address.into()])
     }
 }
 
