@@ -11,7 +11,8 @@ use std::{
 };
 
 use crate::harness::{
-    activemq::{self, ActiveMq},
+    activemq::{self, ActiveMq, Classic},
+    broker,
     client::Client,
     free_port,
     malformed::malformed,
@@ -80,7 +81,8 @@ fn activemq_dies_with_its_owner() {
     let mut owner = Command::new("sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let dir = folder.path().join("broker");
-    let mut script = activemq::start_script(&dir, port, "always", owner.stdout.take().unwrap().into()).unwrap();
+    let mut script =
+        broker::start_script::<Classic>(&dir, &[port], "always", owner.stdout.take().unwrap().into()).unwrap();
     let limit = Instant::now() + Duration::from_secs(120);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < limit && script.try_wait().unwrap().is_none(), "the broker does not start");
@@ -88,7 +90,7 @@ fn activemq_dies_with_its_owner() {
     }
     owner.kill().unwrap();
     owner.wait().unwrap();
-    activemq::wait(&mut script).unwrap();
+    broker::wait(&mut script).unwrap();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     assert!(!dir.exists());
 }

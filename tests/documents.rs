@@ -34,7 +34,7 @@ fn document(target: &Target) -> Value {
 #[test]
 fn the_documents_configuration_works_on_activemq_with_pandas_sender() {
     let broker = ActiveMq::own().unwrap();
-    let target = Target::own_activemq(&broker);
+    let target = Target::real(&broker);
     let host = Host::start(&document(&target));
     let statuses: Vec<_> = status_cases(300, 5);
     let mut lines: Vec<String> = statuses.iter().map(|case| String::from_utf8(case.body.clone()).unwrap()).collect();
@@ -104,7 +104,7 @@ fn with_an_out_queue_the_outputs_arrive() {
 #[test]
 fn a_host_that_starts_before_its_broker_waits_for_it() {
     let mut broker = ActiveMq::own().unwrap();
-    let target = Target::own_activemq(&broker);
+    let target = Target::real(&broker);
     let one = crate::harness::host::One::new(&target, "Echo", json!({}));
     let mut config = one.config.clone();
     config["guard_period"] = json!(1);

@@ -4,6 +4,8 @@
 //! cannot be had is an error that says how to get it, never a test that is skipped.
 
 pub mod activemq;
+pub mod artemis;
+pub mod broker;
 pub mod certificates;
 pub mod client;
 pub mod guests;
@@ -12,6 +14,7 @@ pub mod malformed;
 pub mod messages;
 pub mod peer;
 pub mod python;
+pub mod rabbitmq;
 pub mod target;
 pub mod tls_broker;
 pub mod tls_front;

@@ -197,7 +197,7 @@ fn the_page_of_metrics_is_well_formed() {
 #[test]
 fn ready_follows_the_broker() {
     let mut broker = ActiveMq::own().unwrap();
-    let target = Target::own_activemq(&broker);
+    let target = Target::real(&broker);
     let (mut one, address) = observed(&target, "Echo", json!({}));
     one.config["guard_period"] = json!(0.5);
     let _host = Host::start(&one.config);

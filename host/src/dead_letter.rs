@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{delivery::Message, outcome::Reason};
+use crate::{delivery::Message, outcome::Reason, stomp::is_reserved};
 
 /// Headers of the original that must not travel on: they belong to the delivery that failed, or would
 /// make the dead letter expire or vanish.
@@ -45,15 +45,16 @@ pub struct Origin {
 /// The destination for a queue without a configured `dead_letter`.
 #[must_use]
 pub fn default_destination(in_destination: &str) -> String {
-    let name = in_destination.strip_prefix("/queue/").unwrap_or(in_destination);
-    if let Some(topic) = in_destination.strip_prefix("/topic/") {
-        // A topic would drop it while nobody listens.
-        format!("/queue/{topic}.DLQ")
-    } else if name.starts_with("Consumer.") {
+    // Always a queue that a SEND makes: a topic, an exchange and a missing /amq/queue/ confirm a message and
+    // drop it while nobody listens.
+    let known = ["/queue/", "/topic/", "/amq/queue/"].iter().find_map(|kind| in_destination.strip_prefix(kind));
+    let name = known.map_or_else(|| in_destination.trim_start_matches('/').replace('/', "."), str::to_owned);
+    let name = name.replace("::", "."); // Artemis: a queue of another address.
+    if name.starts_with("Consumer.") {
         // Under its own name ActiveMQ would take it for the queue of a virtual topic.
         format!("/queue/DLQ.{name}")
     } else {
-        format!("{in_destination}.DLQ")
+        format!("/queue/{name}.DLQ")
     }
 }
 
@@ -87,7 +88,7 @@ pub fn headers(
     let kept = message
         .headers
         .iter()
-        .filter(|(name, _)| !(DROPPED.contains(name) || name.starts_with("_AMQ_") || told(name)))
+        .filter(|(name, value)| !(DROPPED.contains(name) || is_reserved(name, value) || told(name)))
         .map(|(name, value)| (clean(name).replace(':', "_"), clean(value)));
     let kept: Vec<_> = kept.collect();
     story.into_iter().filter(|(_, value)| !value.is_empty()).chain(kept).collect()
@@ -127,7 +128,10 @@ mod tests {
             ("/queue/x", "/queue/x.DLQ"),
             ("/topic/x", "/queue/x.DLQ"),
             ("/queue/Consumer.jedi.atlas.idds", "/queue/DLQ.Consumer.jedi.atlas.idds"),
-            ("/amq/queue/x", "/amq/queue/x.DLQ"),
+            ("/amq/queue/x", "/queue/x.DLQ"),
+            ("/exchange/ex/key", "/queue/exchange.ex.key.DLQ"),
+            ("/queue/address::queue", "/queue/address.queue.DLQ"),
+            ("x", "/queue/x.DLQ"),
         ] {
             assert_eq!(default_destination(from), to);
         }
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn what_belongs_to_the_delivery_is_dropped() {
         let dropped: Vec<(&str, &str)> =
-            DROPPED.iter().map(|name| (*name, "v")).chain([("_AMQ_DUPL_ID", "v")]).collect();
+            DROPPED.iter().map(|name| (*name, "v")).chain([("_AMQ_DUPL_ID", "v"), ("exclusive", "true")]).collect();
         let is = dead(&dropped, Reason::new("c", ""));
         assert!(is.iter().all(|(name, _)| name.starts_with("stompbox_") || name == "persistent"), "{is:?}");
     }

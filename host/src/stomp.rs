@@ -4,6 +4,8 @@
 
 pub mod codec;
 pub mod frame;
+mod reserved;
 
 pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, content_length, encode};
 pub use frame::{Command, Frame, Headers, Version};
+pub use reserved::is_reserved;

@@ -2,16 +2,16 @@
 # ActiveMQ Classic for the tests, without root.
 #   activemq.sh fetch            downloads it once into the user's cache folder
 #   activemq.sh start DIR PORT   runs it with its data in DIR, STOMP on 127.0.0.1:PORT
-# Whoever starts it holds the other end of standard input. The line "stop" ends the broker in good order,
-# the line "kill" at once; both leave DIR for a later start. When standard input closes, since the owner
-# is done or was killed itself, the broker is killed and DIR removed. The port answers CONNECT when the
-# broker is ready.
+# Standard input is held by the owner: see hold.sh. The port answers CONNECT when the broker is ready.
+# JOURNAL_SYNC=periodic in the environment: it does not wait for the disk.
 set -euo pipefail
 
 version=6.3.1
 here=$(cd "$(dirname "$0")" && pwd)
 # A changed list of jars makes a new folder.
 home=${XDG_CACHE_HOME:-$HOME/.cache}/stompbox/activemq-$version-$(cksum <"$here/activemq-pom.xml" | cut -d' ' -f1)
+# shellcheck source=hold.sh
+. "$here/hold.sh"
 
 fetch() {
     if [ -d "$home/lib" ]; then
@@ -19,10 +19,7 @@ fetch() {
         return
     fi
     for tool in java mvn; do
-        if ! command -v "$tool" >/dev/null; then
-            echo "ActiveMQ needs Java 17 and Maven ($tool is missing); on Debian: sudo apt-get install default-jre-headless maven" >&2
-            exit 1
-        fi
+        command -v "$tool" >/dev/null || missing "ActiveMQ needs Java 17 and Maven ($tool is missing)" "default-jre-headless maven"
     done
     mkdir -p "$home"
     local partial
@@ -51,38 +48,14 @@ secure() {
 }
 
 start() {
-    local dir=$1 port=$2 broker owner
+    local dir=$1 port=$2
     mkdir -p "$dir/conf" "$dir/data"
     cp "$here/activemq.xml" "$dir/conf/activemq.xml"
     [ -z "${BROKER_TLS_PORT:-}" ] || secure "$dir/conf"
-    # An interrupt at the terminal ends the owner, and with it the broker; this script must survive to
-    # see to that.
-    trap '' INT HUP
-    exec 3<&0
-    java -Xms64m -Xmx512m -Dstomp.port="$port" -Djournal.sync="${ACTIVEMQ_JOURNAL_SYNC:-always}" \
+    hold "$dir" java -Xms64m -Xmx512m -Dstomp.port="$port" -Djournal.sync="${JOURNAL_SYNC:-always}" \
         -Dactivemq.home="$dir" -Dactivemq.base="$dir" -Dactivemq.conf="$dir/conf" -Dactivemq.data="$dir/data" \
         -Djava.io.tmpdir="$dir/data" -cp "$dir/conf:$home/lib/*" \
-        org.apache.activemq.console.Main start "xbean:file:$dir/conf/activemq.xml" \
-        3<&- </dev/null >>"$dir/activemq.log" 2>&1 &
-    broker=$!
-    watch_owner "$dir" "$broker" <&3 &
-    owner=$!
-    { wait "$broker" || true; } 2>/dev/null
-    kill "$owner" 2>/dev/null || true
-    if [ -e "$dir/orphaned" ]; then
-        rm -rf "$dir/conf" "$dir/data" "$dir/activemq.log" "$dir/orphaned"
-        rmdir "$dir"
-    fi
-}
-
-# Ends the broker when its owner says so or is gone.
-watch_owner() {
-    local dir=$1 broker=$2 word
-    if ! read -r word; then
-        touch "$dir/orphaned"
-        word="kill"
-    fi
-    if [ "$word" = stop ]; then kill -TERM "$broker"; else kill -KILL "$broker"; fi
+        org.apache.activemq.console.Main start "xbean:file:$dir/conf/activemq.xml"
 }
 
 case "${1:-}" in
@@ -91,5 +64,5 @@ case "${1:-}" in
         [ -d "$home/lib" ] || fetch >&2
         start "$2" "$3"
         ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    *) usage ;;
 esac

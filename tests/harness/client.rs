@@ -42,35 +42,99 @@ pub struct Client {
     input: Vec<u8>,
     frames: u64,
     subscribed: Option<String>,
+    /// What the broker calls itself.
+    server: String,
+    /// Whether it says nothing but what the caller says.
+    plain: bool,
     /// What came while something else was waited for.
     waiting: std::collections::VecDeque<Msg>,
 }
 
 impl Client {
-    /// Connects and logs in.
+    /// Connects and logs in. On Artemis the client says of each destination whether it is a queue, as a
+    /// correct client does there.
     pub fn connect(address: SocketAddr, login: Option<(&str, &str)>) -> Result<Self> {
+        Self::connect_with(address, login, &[])
+    }
+
+    /// Connects with further headers, which stand before the client's own.
+    pub fn connect_with(address: SocketAddr, login: Option<(&str, &str)>, more: &[(&str, &str)]) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_nodelay(true)?;
-        let mut client = Self { stream, input: Vec::new(), frames: 0, subscribed: None, waiting: Default::default() };
-        let mut headers = vec![("accept-version", "1.2"), ("host", "localhost"), ("heart-beat", "0,0")];
+        let mut client = Self {
+            stream,
+            input: Vec::new(),
+            frames: 0,
+            subscribed: None,
+            server: String::new(),
+            plain: false,
+            waiting: Default::default(),
+        };
+        let own = [("accept-version", "1.2"), ("host", "/"), ("heart-beat", "0,0")];
+        let mut headers = [more, &own].concat();
         if let Some((username, passcode)) = login {
             headers.extend([("login", username), ("passcode", passcode)]);
         }
         client.stream.write_all(&frame("CONNECT", &headers, b""))?;
         let answer = client.next_frame(Instant::now() + LIMIT)?.context("no answer to CONNECT")?;
         ensure!(answer.command == "CONNECTED", "CONNECT was answered with {answer:?}");
+        client.server = answer.header("server").unwrap_or_default().to_owned();
+        client.waiting.push_back(answer);
         Ok(client)
+    }
+
+    /// The same client without knowledge of brokers: it sends the caller's headers and nothing else.
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
+    /// The answer to CONNECT; only before anything was read.
+    pub fn greeting(&self) -> &Msg {
+        self.waiting.front().expect("nothing was read yet")
+    }
+
+    /// What a client must add to SEND or SUBSCRIBE on this broker.
+    fn routing(&self, header: &'static str, destination: &str) -> Option<(&'static str, &'static str)> {
+        let known = [("/queue/", "ANYCAST"), ("/topic/", "MULTICAST")];
+        let routing = known.into_iter().find(|(prefix, _)| destination.starts_with(prefix))?.1;
+        (!self.plain && self.server.starts_with("ActiveMQ-Artemis/")).then_some((header, routing))
+    }
+
+    /// The headers of a SEND; the first of repeated ones wins.
+    fn send_headers<'a>(&self, destination: &'a str, given: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let own = [("destination", destination)];
+        own.into_iter().chain(given.iter().copied()).chain(self.routing("destination-type", destination)).collect()
+    }
+
+    /// Writes a frame and returns what answers it: its RECEIPT, or an ERROR. Messages are kept for `read`.
+    pub fn exchange(&mut self, command: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Msg> {
+        let receipt = self.put(command, headers, body)?;
+        let until = Instant::now() + LIMIT;
+        loop {
+            let frame = self.next_frame(until)?.with_context(|| format!("no answer to {command}"))?;
+            match frame.command.as_str() {
+                "RECEIPT" if frame.header("receipt-id") == Some(&receipt) => return Ok(frame),
+                "ERROR" => return Ok(frame),
+                _ => self.waiting.push_back(frame),
+            }
+        }
+    }
+
+    /// Writes bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
     }
 
     /// Sends one message and waits for its receipt.
     pub fn send(&mut self, destination: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
-        let receipt = self.put("SEND", &[&[("destination", destination)], headers].concat(), body)?;
+        let receipt = self.put("SEND", &self.send_headers(destination, headers), body)?;
         self.wait_receipts(&mut HashSet::from([receipt]))
     }
 
     /// Sends one message without asking for a receipt.
     pub fn send_unconfirmed(&mut self, destination: &str, body: &[u8]) -> Result<()> {
-        self.stream.write_all(&frame("SEND", &[("destination", destination)], body))?;
+        self.stream.write_all(&frame("SEND", &self.send_headers(destination, &[]), body))?;
         Ok(())
     }
 
@@ -79,7 +143,7 @@ impl Client {
         for some in bodies.chunks(PIPELINE) {
             let mut receipts = HashSet::new();
             for body in some {
-                let headers = [("destination", destination), ("persistent", "true")];
+                let headers = self.send_headers(destination, &[("persistent", "true")]);
                 receipts.insert(self.put("SEND", &headers, body.as_ref())?);
             }
             self.wait_receipts(&mut receipts)?;
@@ -91,7 +155,9 @@ impl Client {
     pub fn subscribe(&mut self, destination: &str, ack: &str, headers: &[(&str, &str)]) -> Result<()> {
         ensure!(self.subscribed.is_none(), "already subscribed");
         let own = [("destination", destination), ("id", "test"), ("ack", ack)];
-        let receipt = self.put("SUBSCRIBE", &[&own, headers].concat(), b"")?;
+        let routing = self.routing("subscription-type", destination);
+        let all: Vec<_> = own.into_iter().chain(headers.iter().copied()).chain(routing).collect();
+        let receipt = self.put("SUBSCRIBE", &all, b"")?;
         self.subscribed = Some(destination.to_owned());
         self.wait_receipts(&mut HashSet::from([receipt]))
     }
@@ -127,11 +193,13 @@ impl Client {
     }
 
     /// Takes everything out of a queue that has no other consumer, oldest first. Last messages of our own
-    /// tell when the queue is empty, so no time is waited: two of them, since ActiveMQ keeps persistent
-    /// and other messages apart and their order only within each kind.
+    /// tell when the queue is empty, so no time is waited. ActiveMQ keeps persistent and other messages apart
+    /// and their order only within each kind, so there it is one of each; on RabbitMQ a message that is not
+    /// persistent would make the queue another one.
     pub fn drain_queue(mut self, destination: &str) -> Result<Vec<Msg>> {
+        let one_order = self.server.starts_with("RabbitMQ/") || self.server.starts_with("ActiveMQ-Artemis/");
         let mut last_ones = 0;
-        for persistent in ["true", "false"] {
+        for persistent in ["true", "false"].into_iter().take(if one_order { 1 } else { 2 }) {
             self.send(destination, &[(LAST, "yes"), ("persistent", persistent)], b"")?;
             last_ones += 1;
         }

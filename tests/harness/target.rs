@@ -10,8 +10,11 @@ use stompbox::dev_broker::{BrokerHandle, BrokerOptions, DevBroker};
 use tokio::runtime::Runtime;
 
 use super::{
-    activemq::{ActiveMq, PASSCODE, USERNAME},
+    activemq::ActiveMq,
+    artemis::Artemis,
+    broker::{Broker, Kind, PASSCODE, USERNAME},
     client::{Client, Msg},
+    rabbitmq::RabbitMq,
 };
 
 /// Where to connect, and how.
@@ -34,11 +37,26 @@ impl Target {
 
     /// The ActiveMQ that all tests share.
     pub fn activemq() -> Self {
-        Self::own_activemq(ActiveMq::shared())
+        Self::real(ActiveMq::shared())
     }
 
-    /// An ActiveMQ of the test's own.
-    pub fn own_activemq(broker: &ActiveMq) -> Self {
+    /// The RabbitMQ that all tests share.
+    pub fn rabbitmq() -> Self {
+        Self::real(RabbitMq::shared())
+    }
+
+    /// The Artemis that all tests share, by its acceptor as generated.
+    pub fn artemis() -> Self {
+        Self::real(Artemis::shared())
+    }
+
+    /// The same, by its acceptor with prefixes.
+    pub fn artemis_prefixed() -> Self {
+        Self { address: Artemis::shared().prefixed(), ..Self::artemis() }
+    }
+
+    /// A real broker of the test's own.
+    pub fn real<K: Kind>(broker: &Broker<K>) -> Self {
         Self { address: broker.address(), login: Some((USERNAME, PASSCODE)), embedded: None }
     }
 
@@ -76,6 +94,11 @@ macro_rules! on_every_broker {
     ($($test:ident)*) => {
         mod embedded { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::embedded()); })* }
         mod activemq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::activemq()); })* }
+        mod rabbitmq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::rabbitmq()); })* }
+        mod artemis { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis()); })* }
+        mod artemis_prefixed {
+            $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis_prefixed()); })*
+        }
     };
 }
 

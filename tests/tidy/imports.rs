@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "generation", "metrics"]),
     ("source", &["sandbox", "outcome", "retry", "settle", "generation", "metrics"]),
     ("settle", &["client", "outcome", "retry", "buffer", "delivery", "dead_letter", "metrics"]),
-    ("dead_letter", &["client", "outcome", "delivery", "spool", "metrics"]),
+    ("dead_letter", &["client", "outcome", "delivery", "spool", "metrics", "stomp"]),
     ("spool", &["outcome", "delivery"]),
     ("metrics", &[]),
     ("status", &["buffer", "metrics", "sandbox", "settle", "telemetry"]),

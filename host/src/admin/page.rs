@@ -43,8 +43,11 @@ const COUNTED: [Row<ProcessorMetrics>; 6] = [
     ("fuel", "Fuel used by all calls, about one unit for each WebAssembly instruction", |did| did.fuel.get()),
 ];
 
+/// One way in which a delivery ends, and how often it did.
+type Outcome = (&'static str, fn(&ProcessorMetrics) -> u64);
+
 /// How a delivery can end.
-const OUTCOMES: [(&str, fn(&ProcessorMetrics) -> u64); 4] = [
+const OUTCOMES: [Outcome; 4] = [
     ("forwarded", |did| did.forwarded.get()),
     ("filtered", |did| did.filtered.get()),
     ("dead_lettered", |did| did.dead_lettered.get()),

@@ -3,7 +3,9 @@
 //! Sessions and producers ask here; everything else treats all brokers alike. Facts: each rule names
 //! the broker it was measured on.
 
-use super::AckMode;
+use std::borrow::Cow;
+
+use super::{AckMode, ClientError};
 
 /// Which broker answered, told apart by the `server` header of CONNECTED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +87,76 @@ impl Flavour {
         self == Self::RabbitMq && error.contains("NOT_FOUND")
     }
 
+    /// The SUBSCRIBE header that says whether a destination is a queue or a topic, for Artemis: on its
+    /// acceptors as generated everything is a topic otherwise.
+    #[must_use]
+    pub fn subscription_type(self, destination: &str) -> Option<(&'static str, &'static str)> {
+        self.routing(destination).map(|routing| ("subscription-type", routing))
+    }
+
+    /// The same for SEND. A SEND to `/queue/x` without it gets its RECEIPT and is gone.
+    #[must_use]
+    pub fn destination_type(self, destination: &str) -> Option<(&'static str, &'static str)> {
+        self.routing(destination).map(|routing| ("destination-type", routing))
+    }
+
+    fn routing(self, destination: &str) -> Option<&'static str> {
+        let prefixes = [("/queue/", "ANYCAST"), ("/topic/", "MULTICAST")];
+        let mut known = prefixes.into_iter().filter(|_| self == Self::Artemis);
+        known.find(|(prefix, _)| destination.starts_with(prefix)).map(|(_, routing)| routing)
+    }
+
+    /// The queue whose declaration RabbitMQ refused, told by the text of its ERROR: it exists with other
+    /// arguments than `/queue/x` declares. A SEND to `/amq/queue/x` declares nothing.
+    #[must_use]
+    pub fn declared_otherwise(self, error: &ClientError) -> Option<&str> {
+        let ClientError::Broker(text) = error else { return None };
+        if self != Self::RabbitMq || !text.contains("PRECONDITION_FAILED") {
+            return None;
+        }
+        text.split_once(" for queue '")?.1.split_once("' in vhost").map(|(queue, _)| queue)
+    }
+
     /// Whether the connection is still of use after an ERROR frame: RabbitMQ and Artemis close it.
     #[must_use]
     pub fn survives_error(self) -> bool {
         matches!(self, Self::ActiveMq | Self::Embedded)
+    }
+}
+
+/// A queue under the name by which RabbitMQ takes it as it is.
+#[must_use]
+pub fn as_existing(destination: &str) -> Cow<'_, str> {
+    match destination.strip_prefix("/queue/") {
+        Some(name) => format!("/amq/queue/{name}").into(),
+        None => destination.into(),
+    }
+}
+
+/// By which of its two names RabbitMQ is asked for the queue of a subscription: `/amq/queue/x` takes it as it
+/// is, `/queue/x` declares it. Each answer teaches the session what to try next.
+#[derive(Debug, Default)]
+pub struct QueueName {
+    declares: bool,
+    /// Whether the name that was asked for last was one of two.
+    chosen: bool,
+}
+
+impl QueueName {
+    /// The destination for SUBSCRIBE on this connection.
+    pub fn of<'a>(&mut self, flavour: Flavour, destination: &'a str) -> Cow<'a, str> {
+        self.chosen = flavour == Flavour::RabbitMq && destination.starts_with("/queue/");
+        if self.chosen && !self.declares { as_existing(destination) } else { destination.into() }
+    }
+
+    /// Learns from how a connection ended; true where the other name is to be tried at once. Only a missing
+    /// queue is: two refusals in turn must not go round without a pause.
+    pub fn learn(&mut self, error: &ClientError) -> bool {
+        let ClientError::Broker(text) = error else { return false };
+        let missing = self.chosen && !self.declares && text.contains("NOT_FOUND");
+        let otherwise = self.chosen && self.declares && text.contains("PRECONDITION_FAILED");
+        self.declares = self.declares && !otherwise || missing;
+        missing
     }
 }
 
@@ -134,6 +202,55 @@ mod tests {
             assert_eq!(rabbit.nobody_like(destination, "n"), nobody);
         }
         assert!(rabbit.says_absent("not_found: NOT_FOUND - no queue 'a'") && !rabbit.says_absent("access_refused"));
+    }
+
+    #[test]
+    fn only_artemis_is_told_what_is_a_queue() {
+        for (destination, routing) in [("/queue/a", Some("ANYCAST")), ("/topic/a", Some("MULTICAST")), ("a", None)] {
+            assert_eq!(Flavour::Artemis.subscription_type(destination).map(|(_, value)| value), routing);
+            assert_eq!(Flavour::Artemis.destination_type(destination).map(|(_, value)| value), routing);
+        }
+        for flavour in [Flavour::ActiveMq, Flavour::RabbitMq, Flavour::Embedded, Flavour::Unknown] {
+            assert_eq!((flavour.subscription_type("/queue/a"), flavour.destination_type("/queue/a")), (None, None));
+        }
+    }
+
+    fn broker_says(text: &str) -> ClientError {
+        ClientError::Broker(text.to_owned())
+    }
+
+    const OTHERWISE: &str = "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue \
+                             'it's' in vhost '/': received none but current is the value '100000' of type 'long'";
+
+    #[test]
+    fn a_missing_queue_is_declared_and_one_of_other_arguments_taken_as_it_is() {
+        let (missing, otherwise) = (broker_says("not_found: NOT_FOUND - no queue 'x'"), broker_says(OTHERWISE));
+        let mut name = QueueName::default();
+        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/amq/queue/x");
+        assert!(!name.learn(&otherwise) && !name.learn(&ClientError::Closed));
+        assert!(name.learn(&missing), "at once");
+        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/queue/x");
+        assert!(!name.learn(&missing), "declared already");
+        assert!(!name.learn(&otherwise), "not at once, or two refusals would go round");
+        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/amq/queue/x");
+    }
+
+    #[test]
+    fn other_brokers_and_other_destinations_have_one_name() {
+        for (flavour, destination) in [(Flavour::ActiveMq, "/queue/x"), (Flavour::RabbitMq, "/topic/x")] {
+            let mut name = QueueName::default();
+            assert_eq!(name.of(flavour, destination), destination);
+            assert!(!name.learn(&broker_says("not_found: NOT_FOUND - no exchange 'x'")));
+        }
+    }
+
+    #[test]
+    fn rabbitmq_names_the_queue_that_is_declared_otherwise() {
+        assert_eq!(Flavour::RabbitMq.declared_otherwise(&broker_says(OTHERWISE)), Some("it's"));
+        assert_eq!(Flavour::RabbitMq.declared_otherwise(&broker_says("PRECONDITION_FAILED - user_id property")), None);
+        assert_eq!(Flavour::RabbitMq.declared_otherwise(&ClientError::Closed), None);
+        assert_eq!(Flavour::ActiveMq.declared_otherwise(&broker_says(OTHERWISE)), None);
+        assert_eq!((as_existing("/queue/x"), as_existing("/topic/x")), ("/amq/queue/x".into(), "/topic/x".into()));
     }
 
     #[test]

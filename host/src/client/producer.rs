@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::outbox::Outbox;
-use super::{Backoff, ClientError, ConnectOptions, Connection, Phase, error_text};
+use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, Phase, error_text};
 use crate::stomp::Command;
 
 /// How long receipts may be missing before an alarm is logged, and again each time.
@@ -68,7 +68,8 @@ impl Producer {
     pub fn new(options: ConnectOptions, phase: watch::Receiver<Phase>) -> (Self, ProducerTask) {
         let outbox = Arc::new(Outbox::default());
         let (connected, is_connected) = watch::channel(false);
-        let task = ProducerTask { options, outbox: outbox.clone(), phase, connected, is_connected };
+        let flavour = Flavour::Unknown;
+        let task = ProducerTask { options, outbox: outbox.clone(), phase, connected, is_connected, flavour };
         (Self { outbox }, task)
     }
 
@@ -92,6 +93,8 @@ pub struct ProducerTask {
     phase: watch::Receiver<Phase>,
     connected: watch::Sender<bool>,
     is_connected: watch::Receiver<bool>,
+    /// That of the last connection.
+    flavour: Flavour,
 }
 
 impl ProducerTask {
@@ -108,8 +111,12 @@ impl ProducerTask {
             let mut opened = None;
             let result = self.one_connection(&mut opened).await;
             self.connected.send_replace(false);
+            let readdressed = self.learn(&result);
             self.outbox.disconnected();
             let Err(error) = result else { return };
+            if readdressed {
+                continue;
+            }
             if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
                 backoff.reset();
             }
@@ -123,6 +130,16 @@ impl ProducerTask {
         }
     }
 
+    /// Whether the connection ended because RabbitMQ has a queue with other arguments: what was for it goes to
+    /// it by another name, at once.
+    fn learn(&self, result: &Result<(), ClientError>) -> bool {
+        let Some(queue) = result.as_ref().err().and_then(|error| self.flavour.declared_otherwise(error)) else {
+            return false;
+        };
+        info!(server = %self.options.server, queue, "the queue has other arguments than a SEND declares: sending to /amq/queue/{queue}");
+        self.outbox.take_as_existing(queue)
+    }
+
     async fn one_connection(&mut self, opened: &mut Option<Instant>) -> Result<(), ClientError> {
         let mut connection = tokio::select! {
             connection = Connection::open(&self.options) => connection?,
@@ -131,7 +148,8 @@ impl ProducerTask {
         info!(server = %self.options.server, peer = %connection.peer, broker = ?connection.flavour, "ready to send");
         connection.tolerate_flow_control()?;
         *opened = Some(Instant::now());
-        self.outbox.connected(connection.version);
+        self.flavour = connection.flavour;
+        self.outbox.connected(connection.version, connection.flavour);
         self.connected.send_replace(true);
         self.serve(&mut connection).await?;
         timeout(GOODBYE_LIMIT, say_goodbye(&mut connection))

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use self::acks::{Acks, AutoAck};
-use super::{Backoff, ClientError, ConnectOptions, Connection, error_text};
+use super::{Backoff, ClientError, ConnectOptions, Connection, error_text, flavour::QueueName};
 use crate::{
     delivery::{Delivery, Intake, Message, Settle},
     stomp::{Command, Frame},
@@ -106,6 +106,7 @@ pub struct Session {
     phase: watch::Receiver<Phase>,
     acks: Arc<Acks>,
     state: watch::Sender<SessionState>,
+    queue_name: QueueName,
 }
 
 impl Session {
@@ -120,7 +121,7 @@ impl Session {
     ) -> (Self, watch::Receiver<SessionState>) {
         let acks = Arc::new(Acks::new(subscription.window, SUBSCRIPTION));
         let (state, watched) = watch::channel(SessionState::Connecting);
-        (Self { options, subscription, intake, phase, acks, state }, watched)
+        (Self { options, subscription, intake, phase, acks, state, queue_name: QueueName::default() }, watched)
     }
 
     /// Consumes until the phase is over; breaks are logged and mended here.
@@ -142,6 +143,10 @@ impl Session {
                 return SessionState::Lost;
             }
             self.state.send_replace(SessionState::Connecting);
+            if self.queue_name.learn(&error) {
+                info!(server = %self.options.server, queue = %self.subscription.queue, "no such queue yet: declaring it");
+                continue;
+            }
             if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
                 backoff.reset();
             }
@@ -183,15 +188,17 @@ impl Session {
             .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })?
     }
 
-    fn subscribe(&self, connection: &mut Connection) -> Result<(), ClientError> {
+    fn subscribe(&mut self, connection: &mut Connection) -> Result<(), ClientError> {
         let wanted = &self.subscription;
+        let destination = self.queue_name.of(connection.flavour, &wanted.destination);
+        let routing = connection.flavour.subscription_type(&wanted.destination);
         let window = connection.flavour.window_header(wanted.window, wanted.ack_mode);
-        // The first of repeated headers wins, so the configured ones stand before our window.
-        let headers =
-            [("destination", wanted.destination.as_str()), ("id", SUBSCRIPTION), ("ack", wanted.ack_mode.as_str())];
+        // The first of repeated headers wins, so the configured ones stand before what the flavour adds.
+        let headers = [("destination", &*destination), ("id", SUBSCRIPTION), ("ack", wanted.ack_mode.as_str())];
         let configured = wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let window = window.as_ref().map(|(name, value)| (*name, value.as_str()));
-        let all = headers.into_iter().chain(configured).chain(window).chain([("receipt", SUBSCRIBED)]);
+        let added = routing.into_iter().chain(window).chain([("receipt", SUBSCRIBED)]);
+        let all = headers.into_iter().chain(configured).chain(added);
         connection.put(Command::Subscribe, all, b"")?;
         Ok(())
     }

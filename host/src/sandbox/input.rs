@@ -8,8 +8,9 @@ use std::time::UNIX_EPOCH;
 use super::bindings::stompbox::processor::types::Message as GuestMessage;
 use crate::delivery::Message;
 
-/// Headers that are the host's business: a guest could only misuse them.
-const HIDDEN: [&str; 4] = ["ack", "receipt", "transaction", "subscription"];
+/// Headers that are the business of whoever sent or delivers the frame, handed on by RabbitMQ and Artemis: a
+/// guest could only misuse them.
+const HIDDEN: [&str; 6] = ["ack", "receipt", "transaction", "subscription", "destination-type", "subscription-type"];
 
 /// Returns the headers that a guest may see, in order.
 pub(crate) fn headers(message: &Message) -> Vec<(&str, &str)> {
@@ -44,7 +45,8 @@ mod tests {
 
     #[test]
     fn the_host_s_headers_are_hidden_and_the_others_keep_their_order() {
-        let all = ["a", "ack", "receipt", "b", "transaction", "subscription", "a", "acknowledged"];
+        let hidden = ["ack", "receipt", "transaction", "subscription", "destination-type", "subscription-type"];
+        let all = [&["a"], &hidden[..3], &["b"], &hidden[3..], &["a", "acknowledged"]].concat();
         let input = Message {
             queue: "in".into(),
             headers: all.iter().map(|name| (name, "v")).collect(),

@@ -13,7 +13,10 @@ use super::{
     limits::Limits,
     text::{nearest, one_line},
 };
-use crate::outcome::{CallError, Outcome, Output, Reason};
+use crate::{
+    outcome::{CallError, Outcome, Output, Reason},
+    stomp::is_reserved,
+};
 
 /// Headers of one output.
 const MAX_HEADERS: usize = 64;
@@ -41,8 +44,6 @@ const REFUSED: [&str; 12] = [
     "host",
     "selector",
 ];
-/// Beginnings of such headers, in lower case.
-const REFUSED_PREFIXES: [&str; 3] = ["stompbox_", "_amq_", "amq_scheduled_"];
 
 /// What a guest answered.
 pub(crate) type Answer = Result<Vec<GuestOutput>, Failure>;
@@ -167,7 +168,7 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(legal) {
         return Err(format!("header name `{}` is not [A-Za-z0-9_.-]{{1,64}}", shown()));
     }
-    if is_refused(name) {
+    if is_refused(name) || is_reserved(name, value) {
         return Err(format!("header `{name}` belongs to the host"));
     }
     if value.len() > MAX_VALUE_BYTES {
@@ -180,8 +181,9 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
 }
 
 fn is_refused(name: &str) -> bool {
-    let starts = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused)) || REFUSED_PREFIXES.iter().any(starts)
+    const OURS: &str = "stompbox_";
+    REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused))
+        || name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }
 
 /// Checks the headers that brokers read as numbers and truth values.
@@ -189,7 +191,7 @@ fn check_typed(name: &str, value: &str) -> Result<(), String> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     let (right, wanted) = match name {
         "priority" => (digits && value.len() == 1, "a number from 0 to 9"),
-        "expires" | "ttl" => (digits && value.parse::<i64>().is_ok(), "a number of milliseconds"),
+        "expires" | "ttl" | "timestamp" => (digits && value.parse::<i64>().is_ok(), "a number of milliseconds"),
         "persistent" => (matches!(value, "true" | "false"), "true or false"),
         _ => return Ok(()),
     };
@@ -266,6 +268,9 @@ mod tests {
             "_amq_x",
             "AMQ_SCHEDULED_DELAY",
             "amq_scheduled_cron",
+            "destination-type",
+            "x-queue-type",
+            "Exclusive",
         ];
         for name in names {
             let told = refusal(name, "x").expect(name);
@@ -274,6 +279,8 @@ mod tests {
         for name in ["content-type", "correlation-id", "identity", "x-host", "stompbox", "AMQ_SCHEDULED"] {
             assert_eq!(refusal(name, "x"), None, "{name}");
         }
+        assert_eq!(refusal("reply-to", "/queue/answers"), None);
+        assert!(refusal("reply-to", "/temp-queue/x").is_some(), "RabbitMQ would subscribe our connection");
     }
 
     #[test]
@@ -314,6 +321,7 @@ mod tests {
             ("expires", "1e3"),
             ("ttl", ""),
             ("ttl", "99999999999999999999"),
+            ("timestamp", "today"),
             ("persistent", "TRUE"),
             ("persistent", "1"),
         ];

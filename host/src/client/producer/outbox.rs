@@ -4,7 +4,7 @@
 //! Encoding happens in the caller's thread under the lock; the socket's task only moves bytes.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use super::{OnDone, Rejected, SendRequest};
 use crate::{
-    client::doorbell::Doorbell,
+    client::{Flavour, doorbell::Doorbell, flavour::as_existing},
     stomp::{Command, EncodeError, Version, content_length, encode},
 };
 
@@ -37,7 +37,9 @@ struct State {
     given: usize,
     /// Entries that are not answered.
     unconfirmed: usize,
-    version: Option<Version>,
+    peer: Option<(Version, Flavour)>,
+    /// Queues that RabbitMQ has with other arguments than a SEND to them would declare.
+    declared_otherwise: HashSet<String>,
     encoded: BytesMut,
 }
 
@@ -93,20 +95,30 @@ impl Outbox {
         state.given = state.next;
     }
 
-    pub(super) fn connected(&self, version: Version) {
+    pub(super) fn connected(&self, version: Version, flavour: Flavour) {
         let mut state = self.lock();
-        state.version = Some(version);
+        state.peer = Some((version, flavour));
         let refused = state.encode_next();
         drop(state);
         self.bell.ring(true);
         report(refused);
     }
 
+    /// From now on messages for this queue go there without declaring it. Those that met with the refusal
+    /// are as good as others: nothing is wrong with them. False where that was known before.
+    pub(super) fn take_as_existing(&self, queue: &str) -> bool {
+        let mut state = self.lock();
+        let destination = format!("/queue/{queue}");
+        let entries = state.entries.iter_mut().flatten();
+        entries.filter(|entry| *entry.request.destination == destination).for_each(|entry| entry.suspect = false);
+        state.declared_otherwise.insert(destination)
+    }
+
     /// What was in flight goes back to be sent again; what the socket never got, as if nothing had been. Only something that was sent again already, alone,
     /// and took the connection with it a second time counts as refused.
     pub(super) fn disconnected(&self) {
         let mut state = self.lock();
-        state.version = None;
+        state.peer = None;
         state.encoded.clear();
         let sent = state.given;
         let mut refused = Vec::new();
@@ -168,7 +180,7 @@ impl State {
     /// Encodes as many entries as may be in flight; returns those that cannot be expressed.
     fn encode_next(&mut self) -> Vec<(Entry, String)> {
         let mut refused = Vec::new();
-        let Some(version) = self.version else { return refused };
+        let Some(peer) = self.peer else { return refused };
         while let Some(slot) = self.entries.get_mut(self.next) {
             let in_flight = self.next > 0; // Answered entries at the front are forgotten.
             let Some(entry) = slot else {
@@ -181,8 +193,9 @@ impl State {
             let id = self.first_id + self.next as u64;
             self.next += 1;
             let Some(slot) = self.entries.get_mut(self.next - 1) else { break };
+            let existing = &self.declared_otherwise;
             if let Err(error) =
-                slot.as_ref().map_or(Ok(()), |entry| encode_entry(&mut self.encoded, version, id, entry))
+                slot.as_ref().map_or(Ok(()), |entry| encode_entry(&mut self.encoded, peer, existing, id, entry))
             {
                 self.unconfirmed -= 1;
                 refused.extend(slot.take().map(|entry| (entry, error.to_string())));
@@ -198,19 +211,29 @@ impl State {
     }
 }
 
-/// The host's headers stand first: the first of repeated ones wins.
-fn encode_entry(output: &mut BytesMut, version: Version, id: u64, entry: &Entry) -> Result<(), EncodeError> {
+/// The host's headers stand first: the first of repeated ones wins. What the flavour adds stands last, so that
+/// the configuration can say otherwise.
+fn encode_entry(
+    output: &mut BytesMut,
+    (version, flavour): (Version, Flavour),
+    declared_otherwise: &HashSet<String>,
+    id: u64,
+    entry: &Entry,
+) -> Result<(), EncodeError> {
     let request = &entry.request;
+    let existing = declared_otherwise.contains(&*request.destination);
+    let destination = if existing { as_existing(&request.destination) } else { (&*request.destination).into() };
     let receipt = id.to_string();
     let length = request.as_bytes.then_some(request.body.len()).or_else(|| content_length(&request.body));
     let length = length.map(|length| length.to_string());
-    let own = [("destination", &*request.destination), ("receipt", receipt.as_str())];
+    let own = [("destination", &*destination), ("receipt", receipt.as_str())];
     let length = length.as_deref().map(|length| ("content-length", length));
     let resent = entry.suspect.then_some(("stompbox_resent", "true"));
     // A length of the caller's would end the body elsewhere.
     let given = request.headers.iter().filter(|(name, _)| name != "content-length");
     let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
-    let all = own.into_iter().chain(length).chain(resent).chain(given);
+    let routing = flavour.destination_type(&request.destination);
+    let all = own.into_iter().chain(length).chain(resent).chain(given).chain(routing);
     encode(output, version, Command::Send, all, &request.body)
 }
 
@@ -240,7 +263,7 @@ mod tests {
         fn connected() -> Self {
             let (answer, answers) = mpsc::channel();
             let fixture = Self { outbox: Outbox::default(), answer, answers };
-            fixture.outbox.connected(Version::V1_2);
+            fixture.outbox.connected(Version::V1_2, Flavour::RabbitMq);
             fixture
         }
 
@@ -251,7 +274,7 @@ mod tests {
         fn send_with(&self, body: &'static str, value: &str) {
             let headers = vec![("x".to_owned(), value.to_owned())];
             let request = SendRequest {
-                destination: Arc::from("/q"),
+                destination: Arc::from("/queue/q"),
                 headers,
                 body: Bytes::from_static(body.as_bytes()),
                 as_bytes: false,
@@ -277,7 +300,7 @@ mod tests {
 
         fn reconnect(&self) {
             self.outbox.disconnected();
-            self.outbox.connected(Version::V1_2);
+            self.outbox.connected(Version::V1_2, Flavour::RabbitMq);
         }
     }
 
@@ -325,7 +348,7 @@ mod tests {
         fixture.send("d");
         fixture.send("e");
         assert_eq!(fixture.bodies(), Vec::<String>::new(), "there is no connection");
-        fixture.outbox.connected(Version::V1_2);
+        fixture.outbox.connected(Version::V1_2, Flavour::RabbitMq);
         for body in ["a", "c"] {
             let frames = fixture.written();
             assert_eq!((frames.len(), &*frames[0].body), (1, body.as_bytes()));
@@ -362,5 +385,23 @@ mod tests {
         fixture.reconnect();
         assert_eq!((fixture.answered(), fixture.bodies()), (vec![("a", false)], vec!["b".to_owned()]));
         assert_eq!(fixture.outbox.unconfirmed(), 1);
+    }
+    #[test]
+    fn a_queue_of_other_arguments_gets_its_messages_without_being_declared() {
+        let fixture = Fixture::connected();
+        let to = |fixture: &Fixture| {
+            fixture
+                .written()
+                .iter()
+                .map(|frame| frame.headers.get("destination").unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        fixture.send("a");
+        fixture.written();
+        fixture.reconnect();
+        assert_eq!(to(&fixture), ["/queue/q"], "a suspect by now");
+        fixture.outbox.take_as_existing("q");
+        fixture.reconnect();
+        assert_eq!((fixture.answered(), to(&fixture)), (vec![], vec!["/amq/queue/q".to_owned()]));
     }
 }
