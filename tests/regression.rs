@@ -58,5 +58,7 @@ fn subscription() -> Subscription {
         window: 10,
         report_blocked: Duration::from_secs(10),
         headers: Vec::new(),
+        durable: None,
+        ordered: false,
     }
 }

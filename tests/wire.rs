@@ -48,6 +48,8 @@ fn subscription() -> Subscription {
         window: 100,
         report_blocked: Duration::from_secs(60),
         headers: Vec::new(),
+        durable: None,
+        ordered: false,
     }
 }
 

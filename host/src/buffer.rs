@@ -2,20 +2,26 @@
 //!
 //! Sessions push, lanes take; retries come back here until they are due. Bounded by count and bytes:
 //! when it is full the session stops reading its socket, and nothing is ever dropped to make room.
+//! `order` keeps the deliveries that wait, `give_back` what leads back to the broker. Deliveries are
+//! never dropped under the lock: the turn of one that ends comes back here.
+
+mod give_back;
+mod order;
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
+pub use self::give_back::Rest;
+use self::order::Waiting;
 use crate::{
-    delivery::{Delivery, Intake},
+    delivery::{Delivery, Intake, Turns},
     retry::Held,
 };
 
@@ -33,6 +39,17 @@ pub struct BufferOptions {
     /// Whether what was read must be processed before the end, as in ack mode auto, where the broker
     /// has forgotten it. Otherwise a closed buffer drops it un-acked and the broker has it still.
     pub finish_all: bool,
+    /// Whether what is held for retry is run at the end, as in ack mode client, where it keeps everything
+    /// behind it from being acknowledged.
+    pub finish_held: bool,
+    /// The lanes of all readers.
+    pub lanes: usize,
+    /// The header whose equal values stay in order.
+    pub order_by: Option<Arc<str>>,
+    /// How long a delivery may stay here.
+    pub max_hold: Duration,
+    /// How long all lanes may rest before everything is given back.
+    pub max_rest: Duration,
 }
 
 impl BufferOptions {
@@ -68,18 +85,21 @@ pub struct Buffer {
     /// Lanes that pause sleep here and not at `arrival`, where they could swallow the wake-up of one that waits.
     end: Condvar,
     room: Notify,
+    stale: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    waiting: VecDeque<Delivery>,
+    waiting: Waiting,
     bytes: usize,
     held: Vec<Held>,
     idle: usize,
     closed: bool,
     /// The session was told that there is no room and waits to be told otherwise.
     full: bool,
-    stale: u64,
+    /// Lanes that can process nothing for now, and since when all of them cannot.
+    resting: usize,
+    all_rest_since: Option<Instant>,
 }
 
 /// A delivery for a lane.
@@ -94,31 +114,54 @@ pub struct Taken {
 impl Buffer {
     /// Creates an empty buffer.
     #[must_use]
-    pub fn new(options: BufferOptions, host: Arc<HostBytes>) -> Self {
-        let held = (0..options.readers).map(|_| Held::new(options.quota())).collect();
-        let state = State { waiting: VecDeque::new(), bytes: 0, held, idle: 0, closed: false, full: false, stale: 0 };
-        let (arrival, end) = (Condvar::new(), Condvar::new());
-        Self { options, host, state: Mutex::new(state), arrival, end, room: Notify::new() }
+    pub fn new(options: BufferOptions, host: Arc<HostBytes>) -> Arc<Self> {
+        Arc::new_cyclic(|queue: &std::sync::Weak<Self>| {
+            let state = State {
+                waiting: Waiting::new(options.order_by.clone(), queue.clone()),
+                bytes: 0,
+                held: (0..options.readers).map(|_| Held::new(options.quota())).collect(),
+                idle: 0,
+                closed: false,
+                full: false,
+                resting: 0,
+                all_rest_since: None,
+            };
+            Self {
+                options,
+                host,
+                state: Mutex::new(state),
+                arrival: Condvar::new(),
+                end: Condvar::new(),
+                room: Notify::new(),
+                stale: AtomicU64::new(0),
+            }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a delivery for this reader: a retry that is due, else the oldest waiting. Deliveries
-    /// of a dead session are dropped here: the broker gives them again. None once the buffer is closed
-    /// and nothing must be finished.
+    /// Waits for a delivery for this reader: a retry that is due, else the oldest waiting. What is not to
+    /// be processed (its session is dead, or it was settled before) ends here. None once the buffer is
+    /// closed and nothing must be finished.
     pub fn take(&self, reader: usize) -> Option<Taken> {
+        loop {
+            let (delivery, more) = self.wait_for_next(reader)?;
+            match delivery.claim() {
+                Some(delivery) => return Some(Taken { delivery, more }),
+                None => self.stale.fetch_add(1, Ordering::Relaxed),
+            };
+        }
+    }
+
+    fn wait_for_next(&self, reader: usize) -> Option<(Delivery, bool)> {
         let mut state = self.lock();
         loop {
-            while let Some(delivery) = self.next(&mut state, reader) {
-                if delivery.alive() {
-                    let more = !state.waiting.is_empty();
-                    return Some(Taken { delivery, more });
-                }
-                state.stale += 1;
+            if let Some(delivery) = self.next(&mut state, reader) {
+                return Some((delivery, state.waiting.is_ready()));
             }
-            if state.closed {
+            if state.closed && state.waiting.len() == 0 {
                 return None;
             }
             let due = state.held.get(reader).and_then(Held::next_due);
@@ -129,35 +172,40 @@ impl Buffer {
     }
 
     fn next(&self, state: &mut State, reader: usize) -> Option<Delivery> {
-        if state.closed && !self.options.finish_all {
-            return None;
-        }
         let held = state.held.get_mut(reader)?;
         let retry = if state.closed { held.pop_any() } else { held.pop_due(Instant::now()) };
-        let delivery = retry.or_else(|| state.waiting.pop_front())?;
-        let bytes = delivery.message.byte_len();
+        let delivery = retry.or_else(|| state.waiting.pop())?;
+        self.forget(state, std::slice::from_ref(&delivery));
+        Some(delivery)
+    }
+
+    /// Counts off what has left the buffer.
+    fn forget(&self, state: &mut State, gone: &[Delivery]) {
+        let bytes = gone.iter().map(|delivery| delivery.message.byte_len()).sum();
         state.bytes -= bytes;
         self.host.used.fetch_sub(bytes, Ordering::Relaxed);
         if state.full && self.roomy(state) {
             state.full = false;
-            self.room.notify_one();
+            self.room.notify_waiters();
         }
-        Some(delivery)
     }
 
-    /// Holds a delivery for this reader until `due`. Given back when the buffer is closed: nobody may
-    /// be there to take it.
+    /// Holds a delivery for this reader until `due`. Given back when the buffer is closed, since nobody may
+    /// be there to take it, or when its connection is gone.
     ///
     /// # Errors
-    /// The buffer is closed.
+    /// It is not held.
     pub fn hold(&self, reader: usize, mut delivery: Delivery, due: Instant) -> Result<(), Delivery> {
         delivery.compact();
         let bytes = delivery.message.byte_len();
         let mut state = self.lock();
-        let open = !state.closed;
+        let open = !state.closed && delivery.alive();
         match state.held.get_mut(reader) {
             Some(held) if open => held.push(delivery, due),
-            _ => return Err(delivery),
+            _ => {
+                drop(state);
+                return Err(delivery);
+            }
         }
         state.bytes += bytes;
         self.host.used.fetch_add(bytes, Ordering::Relaxed);
@@ -181,28 +229,32 @@ impl Buffer {
         true
     }
 
-    /// Ends the buffer: lanes get nothing more (in ack mode auto: what is left), what stays is dropped
-    /// un-acked.
+    /// Ends the buffer: lanes get nothing more (in ack mode auto: what is left; in ack mode client: what is
+    /// held), what stays is dropped un-acked.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        let mut gone = Vec::new();
         if !self.options.finish_all {
-            self.host.used.fetch_sub(state.bytes, Ordering::Relaxed);
-            state.bytes = 0;
-            state.waiting.clear();
-            state.held.iter_mut().for_each(Held::clear);
+            state.waiting.remove_if(|_| true, &mut gone);
+            if !self.options.finish_held {
+                state.held.iter_mut().for_each(|held| held.remove_if(|_| true, &mut gone));
+            }
         }
+        self.forget(&mut state, &gone);
         drop(state);
+        drop(gone);
         self.arrival.notify_all();
         self.end.notify_all();
-        self.room.notify_one();
+        self.room.notify_waiters();
     }
 
-    /// Deliveries waiting, held for retry, and dropped because their session had died.
+    /// Deliveries waiting, held for retry, and ended because they were not to be processed.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, u64) {
         let state = self.lock();
-        (state.waiting.len(), state.held.iter().map(Held::len).sum(), state.stale)
+        let held = state.held.iter().map(Held::len).sum();
+        (state.waiting.len(), held, self.stale.load(Ordering::Relaxed))
     }
 
     /// Bytes of all that waits or is held.
@@ -229,9 +281,15 @@ impl Buffer {
         self.options.finish_all
     }
 
+    /// Whether what would be held is run again at once at the end.
+    #[must_use]
+    pub fn must_finish_held(&self) -> bool {
+        self.options.finish_all || self.options.finish_held
+    }
+
     fn roomy(&self, state: &State) -> bool {
         // One message larger than the bound is taken alone.
-        state.waiting.is_empty()
+        state.waiting.len() == 0
             || (state.waiting.len() < self.options.max_len
                 && state.bytes < self.options.max_bytes
                 && self.host.used.load(Ordering::Relaxed) < self.host.max)
@@ -252,14 +310,14 @@ impl Intake for Buffer {
         }
         let mut state = self.lock();
         if state.closed && !self.options.finish_all {
-            deliveries.clear();
-            return;
+            drop(state);
+            return deliveries.clear();
         }
         let bytes: usize = deliveries.iter().map(|delivery| delivery.message.byte_len()).sum();
         state.bytes += bytes;
         self.host.used.fetch_add(bytes, Ordering::Relaxed);
         let (idle, count) = (state.idle, deliveries.len());
-        state.waiting.extend(deliveries.drain(..));
+        deliveries.drain(..).for_each(|delivery| state.waiting.push(delivery));
         drop(state);
         for _ in 0..idle.min(count) {
             self.arrival.notify_one();
@@ -275,113 +333,33 @@ impl Intake for Buffer {
     fn room(&self) -> &Notify {
         &self.room
     }
+
+    fn wanted(&self) -> bool {
+        self.is_wanted()
+    }
+
+    fn forget_stale(&self) {
+        self.remove(|delivery| !delivery.alive());
+    }
+
+    fn give_back_overdue(&self) {
+        self.return_overdue();
+    }
+}
+
+impl Turns for Buffer {
+    fn ended(&self, value: &Arc<str>) {
+        let mut state = self.lock();
+        let next = state.waiting.ended(value);
+        let closed = state.closed;
+        drop(state);
+        if closed {
+            self.arrival.notify_all();
+        } else if next {
+            self.arrival.notify_one();
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::atomic::Ordering::Relaxed, thread};
-
-    use super::*;
-    use crate::delivery::testing::{FakeSession, delivery};
-
-    fn buffer(max_len: usize, finish_all: bool) -> Buffer {
-        let options = BufferOptions { max_len, max_bytes: 1_000, window: 10, readers: 2, finish_all };
-        Buffer::new(options, HostBytes::new(1_000_000))
-    }
-
-    fn ids(buffer: &Buffer, reader: usize, count: usize) -> Vec<String> {
-        (0..count).map(|_| buffer.take(reader).unwrap().delivery.message.id().to_owned()).collect()
-    }
-
-    #[test]
-    fn gives_in_order_of_arrival_and_retries_to_their_own_reader() {
-        let buffer = buffer(10, false);
-        buffer.push(&mut vec![delivery("1"), delivery("2"), delivery("3")]);
-        buffer.hold(1, delivery("retry"), Instant::now()).unwrap();
-        assert_eq!(ids(&buffer, 0, 2), ["1", "2"]);
-        assert_eq!(ids(&buffer, 1, 2), ["retry", "3"]);
-    }
-
-    #[test]
-    fn is_full_by_count_and_by_bytes_and_tells_when_there_is_room() {
-        let buffer = buffer(2, false);
-        buffer.push(&mut vec![delivery("1"), delivery("2")]);
-        assert!(!buffer.has_room());
-        buffer.take(0).unwrap();
-        assert!(buffer.has_room());
-        let big = FakeSession::new().delivery("big", &[0; 2_000]);
-        buffer.push(&mut vec![big]);
-        buffer.take(0).unwrap();
-        assert!(!buffer.has_room(), "it fills the buffer alone");
-        buffer.take(0).unwrap();
-        assert!(buffer.has_room());
-    }
-
-    #[test]
-    fn drops_what_a_dead_session_delivered() {
-        let (buffer, dead) = (buffer(10, false), FakeSession::new());
-        buffer.push(&mut vec![dead.delivery("old", b""), delivery("new")]);
-        dead.alive.store(false, Relaxed);
-        assert_eq!(ids(&buffer, 0, 1), ["new"]);
-        assert_eq!(buffer.counts(), (0, 0, 1));
-    }
-
-    #[test]
-    fn a_closed_buffer_ends_the_lanes_and_gives_held_ones_back() {
-        let buffer = buffer(10, false);
-        buffer.push(&mut vec![delivery("1")]);
-        buffer.close();
-        assert!(buffer.take(0).is_none());
-        assert!(buffer.hold(0, delivery("2"), Instant::now()).is_err());
-        assert!(buffer.pause(Duration::from_secs(3600)), "returns at once");
-    }
-
-    #[test]
-    fn a_lane_that_pauses_does_not_swallow_the_wake_up_of_one_that_waits() {
-        let buffer = buffer(10, false);
-        thread::scope(|scope| {
-            scope.spawn(|| buffer.pause(Duration::from_secs(3600)));
-            let waiting = scope.spawn(|| ids(&buffer, 0, 1));
-            while buffer.lock().idle == 0 {
-                thread::yield_now();
-            }
-            buffer.push(&mut vec![delivery("1")]);
-            assert_eq!(waiting.join().unwrap(), ["1"]);
-            buffer.close();
-        });
-    }
-
-    #[test]
-    fn what_is_held_counts_as_bytes() {
-        let buffer = buffer(10, false);
-        buffer.hold(0, FakeSession::new().delivery("held", &[0; 2_000]), Instant::now()).unwrap();
-        buffer.push(&mut vec![delivery("1")]);
-        assert!(!buffer.has_room());
-        assert_eq!(ids(&buffer, 0, 1), ["held"]);
-        assert!(buffer.has_room());
-    }
-
-    #[test]
-    fn ack_mode_auto_finishes_what_was_read() {
-        let buffer = buffer(10, true);
-        buffer.push(&mut vec![delivery("1")]);
-        buffer.hold(0, delivery("held"), Instant::now() + Duration::from_secs(3600)).unwrap();
-        buffer.close();
-        assert_eq!(ids(&buffer, 0, 2), ["held", "1"]);
-        assert!(buffer.take(0).is_none());
-    }
-
-    #[test]
-    fn a_waiting_lane_is_woken_by_arrivals_and_by_due_retries() {
-        let buffer = buffer(10, false);
-        thread::scope(|scope| {
-            let lane = scope.spawn(|| ids(&buffer, 0, 2));
-            buffer.hold(0, delivery("due"), Instant::now() + Duration::from_millis(20)).unwrap();
-            while buffer.counts().1 > 0 {
-                thread::yield_now();
-            }
-            buffer.push(&mut vec![delivery("arrived")]);
-            assert_eq!(lane.join().unwrap(), ["due", "arrived"]);
-        });
-    }
-}
+mod tests;

@@ -127,6 +127,9 @@ pub enum ClientError {
     /// The broker sent an ERROR frame.
     #[error("the broker reports an error: {0}")]
     Broker(String),
+    /// A MESSAGE came that no ACK could name.
+    #[error("the broker sent a MESSAGE with neither ack nor message-id: use ack_mode auto with this broker")]
+    Nameless,
     /// The socket failed or was closed.
     #[error("the connection broke")]
     Io(#[from] io::Error),

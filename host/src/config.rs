@@ -34,11 +34,12 @@ use processor::Known;
 
 pub use problem::{ConfigError, Problem};
 pub use processor::{InstanceMode, Processor};
-pub use queue::{AckMode, Queue, check_send_header};
+pub use queue::{Queue, check_send_header};
 pub use secret::Secret;
 pub use server::{Connect, Server};
 pub use vo::Vo;
 
+pub use crate::client::AckMode;
 use crate::sandbox::limits::Limits;
 
 /// A valid configuration: every reference in it leads somewhere.

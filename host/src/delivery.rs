@@ -2,14 +2,15 @@
 //!
 //! The session makes deliveries, the buffer and the lanes pass them on, and [`Delivery::ack`] ends the
 //! duty. Dropping a delivery leaves it un-acked: the broker still has it and delivers it again when the
-//! session ends. Nothing here knows of sockets: the session lends its end through [`Settle`].
+//! session ends; the session is told. Nothing here knows of sockets: the session lends its end through
+//! [`Settle`], and the buffer its order through [`Turn`].
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -62,13 +63,30 @@ impl Message {
     }
 }
 
-/// The session's end of a delivery: where its acknowledgement goes.
+/// The session's end of a delivery: where its acknowledgement goes. A delivery is known by its number.
 pub trait Settle: Send + Sync + std::fmt::Debug {
-    /// Acknowledges the message if it still belongs to the living session; returns false where the
-    /// session it came from is gone (the broker will deliver it again).
-    fn ack(&self, message: &Arc<Message>) -> bool;
-    /// Whether an acknowledgement could still be sent.
+    /// Acknowledges the message, now or when the broker delivers it again; returns false where that will
+    /// not be recognised and the message may be processed twice.
+    fn ack(&self, number: u64, message: &Arc<Message>) -> bool;
+    /// Whether the connection that it came on still stands.
     fn alive(&self) -> bool;
+    /// Whether an ACK would be of use; see [`Settle::ack`].
+    fn can_ack(&self, _number: u64, _message: &Message) -> bool {
+        self.alive()
+    }
+    /// Learns that nobody will settle it: the broker has it still.
+    fn dropped(&self, _number: u64, _message: &Message) {}
+    /// Returns the message to the broker now, so that others may have it.
+    fn give_back(&self, number: u64, message: &Arc<Message>) {
+        self.dropped(number, message);
+    }
+    /// Learns that the message was copied, so that the original can go.
+    fn copied(&self, _number: u64, _message: &Arc<Message>) {}
+    /// Decides whether it is to be processed: not when its connection is gone, nor when an older
+    /// connection delivered the same message and it was settled, or still is in work.
+    fn claim(&self, delivery: Delivery) -> Option<Delivery> {
+        self.alive().then_some(delivery)
+    }
 }
 
 /// A message plus the duty to settle it.
@@ -85,6 +103,8 @@ pub struct Delivery {
     pub received: Instant,
     /// Since when the processor has answered `unavailable` to it.
     pub unavailable_since: Option<Instant>,
+    /// Since when it has been tried without success.
+    pub failing_since: Option<Instant>,
     /// Whether it is counted as received.
     pub counted: bool,
     /// Whether its outputs, if any, count as forwarded.
@@ -95,7 +115,11 @@ pub struct Delivery {
     pub kept: Option<Tally>,
     /// The span of its way through the host.
     pub span: Span,
-    settle: Arc<dyn Settle>,
+    /// Its place in the order of the queue (`order_by`); the next one comes when it is dropped.
+    pub turn: Option<Turn>,
+    number: u64,
+    /// None once it is settled.
+    settle: Option<Arc<dyn Settle>>,
 }
 
 impl Delivery {
@@ -115,20 +139,43 @@ impl Delivery {
             faults: 0,
             received: Instant::now(),
             unavailable_since: None,
+            failing_since: None,
             counted: false,
             forwarded: false,
             dead_lettered: false,
             kept: None,
             span,
-            settle,
+            turn: None,
+            number: 0,
+            settle: Some(settle),
         }
     }
 
-    /// Acknowledges the delivery and ends the duty. Returns false where the session is gone and the
-    /// broker will deliver the message again.
+    /// Sets the number by which its session knows it.
+    pub fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    /// Acknowledges the delivery and ends the duty. Returns false where the connection is gone and the
+    /// session will not recognise the message when the broker delivers it again.
     #[must_use]
-    pub fn ack(self) -> bool {
-        self.settle.ack(&self.message)
+    pub fn ack(mut self) -> bool {
+        self.settle.take().is_some_and(|settle| settle.ack(self.number, &self.message))
+    }
+
+    /// Returns the delivery to the broker without acknowledging it.
+    pub fn give_back(mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle.give_back(self.number, &self.message);
+        }
+    }
+
+    /// The delivery, if it is to be processed; else its session has seen to it. Asked before each attempt,
+    /// and never under a lock.
+    #[must_use]
+    pub fn claim(self) -> Option<Self> {
+        let settle = self.settle.clone()?;
+        settle.claim(self)
     }
 
     /// Copies the message out of the read buffer, of which a small one would keep 64 KiB alive: for
@@ -141,12 +188,58 @@ impl Delivery {
             body: Bytes::copy_from_slice(&message.body),
             received_at: message.received_at,
         });
+        if let Some(settle) = &self.settle {
+            settle.copied(self.number, &self.message);
+        }
     }
 
-    /// Whether an acknowledgement could still reach the session that made this delivery.
+    /// Whether the connection that it came on still stands.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.settle.alive()
+        self.settle.as_ref().is_some_and(|settle| settle.alive())
+    }
+
+    /// Whether an acknowledgement would be of use: now, or when the broker delivers it again.
+    #[must_use]
+    pub fn can_ack(&self) -> bool {
+        self.settle.as_ref().is_some_and(|settle| settle.can_ack(self.number, &self.message))
+    }
+
+    /// How long ago the host read it.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.received.elapsed()
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle.dropped(self.number, &self.message);
+        }
+    }
+}
+
+/// The turn of one delivery among those with the same value of the `order_by` header.
+#[derive(Debug)]
+pub struct Turn {
+    /// The value.
+    pub value: Arc<str>,
+    /// Who gives the turn to the next.
+    pub queue: Weak<dyn Turns>,
+}
+
+/// Who keeps deliveries with equal values in order.
+pub trait Turns: Send + Sync + std::fmt::Debug {
+    /// The delivery with this value has ended: the next may come.
+    fn ended(&self, value: &Arc<str>);
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.ended(&self.value);
+        }
     }
 }
 
@@ -175,8 +268,17 @@ pub trait Intake: Send + Sync {
     fn push(&self, deliveries: &mut Vec<Delivery>);
     /// Whether the session should read on.
     fn has_room(&self) -> bool;
-    /// Notified when there is room again.
+    /// Notified when there is room again, and when deliveries are wanted again.
     fn room(&self) -> &tokio::sync::Notify;
+    /// Whether somebody is there to process deliveries. If not, the session gives back what it has and
+    /// stays away until there is.
+    fn wanted(&self) -> bool {
+        true
+    }
+    /// Drops the deliveries of connections that are gone: the broker gives them again.
+    fn forget_stale(&self) {}
+    /// Gives back what has waited so long that others should have it.
+    fn give_back_overdue(&self) {}
 }
 
 #[cfg(test)]
@@ -208,7 +310,7 @@ pub(crate) mod testing {
     }
 
     impl Settle for FakeSession {
-        fn ack(&self, _message: &Arc<Message>) -> bool {
+        fn ack(&self, _number: u64, _message: &Arc<Message>) -> bool {
             self.acks.fetch_add(1, Ordering::Relaxed);
             self.alive()
         }

@@ -4,13 +4,16 @@
 //! Spawned by [`crate::app`], `n_threads` of them for each processor. Guests run here and never on the
 //! async runtime's threads, so a guest that spins stops its lane and nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::{
-    buffer::Buffer,
+    buffer::{Buffer, Rest},
     delivery::Delivery,
     generation::Generation,
     metrics::ProcessorMetrics,
@@ -42,10 +45,27 @@ pub struct Lane {
     pub in_work: TaskTracker,
 }
 
+/// How long a service behind the processor has been away: also for the next message.
+#[derive(Debug, Default)]
+struct Away {
+    since: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+impl Away {
+    /// The next pause.
+    fn pause(&mut self) -> Duration {
+        self.since.get_or_insert_with(Instant::now);
+        let pause = self.pause.unwrap_or(FIRST_PAUSE);
+        self.pause = Some((pause * 2).min(MAX_PAUSE));
+        pause
+    }
+}
+
 impl Lane {
     /// Processes deliveries until the buffer is closed.
     pub fn run(self) {
-        let mut warm = None;
+        let (mut warm, mut away) = (None, Away::default());
         loop {
             // The instance comes first: while `initialize` fails, nothing is taken.
             let Some(instance) = warm.take().or_else(|| self.start()) else { return self.give_up_the_rest() };
@@ -59,7 +79,7 @@ impl Lane {
                 self.metrics().received.add_one();
             }
             let job = Job { delivery, more: taken.more, token: self.in_work.token() };
-            warm = self.process(instance, job);
+            warm = self.process(instance, job, &mut away);
         }
     }
 
@@ -73,31 +93,62 @@ impl Lane {
     }
 
     /// Runs one delivery to its settlement; returns the instance if it can be used again.
-    fn process(&self, mut instance: Instance, mut job: Job) -> Option<Instance> {
-        let mut pause = FIRST_PAUSE;
+    fn process(&self, mut instance: Instance, mut job: Job, away: &mut Away) -> Option<Instance> {
+        job.delivery.unavailable_since = away.since;
+        let mut rest = None;
         loop {
             let (happened, left) = self.call(instance, &job);
-            let (again_job, reason) = match self.settler.settle(job, happened) {
-                Next::Done => return self.keep(left),
+            let (again, reason) = match self.settler.settle(job, happened) {
+                Next::Done => {
+                    *away = Away::default();
+                    return self.keep(left);
+                }
                 Next::RunAgain(job, reason) => (job, reason),
-                Next::Wait(job, reason) => {
-                    warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
-                          "unavailable: the lane waits {} ms", pause.as_millis());
-                    let closed = self.buffer.pause(pause);
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    if closed || !job.delivery.alive() {
-                        self.settler.give_up(job, reason);
-                        return self.keep(left);
-                    }
-                    (job, reason)
+                Next::Wait(job, reason) => match self.wait(job, reason, away, &mut rest) {
+                    Some(again) => again,
+                    None => return self.keep(left),
+                },
+                Next::GivenBack(reason) => {
+                    self.pause(&reason, away, &mut rest);
+                    return self.keep(left);
                 }
             };
-            let Some(again) = self.keep(left).or_else(|| self.start()) else {
-                self.settler.give_up(again_job, reason);
+            let Some(next) = self.keep(left).or_else(|| self.start()) else {
+                self.settler.give_up(again, reason);
                 return None;
             };
-            (instance, job) = (again, again_job);
+            (instance, job) = (next, again);
         }
+    }
+
+    /// Waits with a delivery until the processor may be available; none when the delivery is not to be
+    /// run again here.
+    fn wait<'a>(
+        &'a self,
+        job: Job,
+        reason: Reason,
+        away: &mut Away,
+        rest: &mut Option<Rest<'a>>,
+    ) -> Option<(Job, Reason)> {
+        let closed = self.pause(&reason, away, rest);
+        if closed || !job.delivery.alive() {
+            self.settler.give_up(job, reason);
+            return None;
+        }
+        if self.buffer.is_overdue(&job.delivery) {
+            job.delivery.give_back();
+            return None;
+        }
+        Some((job, reason))
+    }
+
+    /// Pauses because the processor is unavailable; returns whether the host ends.
+    fn pause<'a>(&'a self, reason: &Reason, away: &mut Away, rest: &mut Option<Rest<'a>>) -> bool {
+        let pause = away.pause();
+        warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
+              "unavailable: the lane waits {} ms", pause.as_millis());
+        rest.get_or_insert_with(|| self.buffer.rest());
+        self.buffer.pause(pause)
     }
 
     /// What is left of an instance for the next message: nothing where each gets a fresh one. Asked after
@@ -149,7 +200,9 @@ impl Lane {
 
     /// Makes an instance; none when the host ends.
     fn start(&self) -> Option<Instance> {
+        let rest = std::cell::OnceCell::new();
         self.generation.start(|pause| {
+            rest.get_or_init(|| self.buffer.rest());
             self.metrics().failures.add_one("initialize");
             self.buffer.pause(pause)
         })

@@ -84,11 +84,6 @@ pub enum Happened {
     InitializeFailed,
     /// A reload removed or disabled the processor.
     ProcessorRemoved,
-    /// The broker delivered a message again that an older session delivered before it broke.
-    Redelivered {
-        /// Whether the first delivery was settled; else it is still in work.
-        settled: bool,
-    },
     /// The slot of a crashed host named this message.
     HostCrashed {
         /// How often it was found in a slot, this time included.
@@ -109,7 +104,11 @@ pub struct Standing {
     pub unavailable_for: Duration,
     /// How long it may.
     pub max_unavailable: Duration,
-    /// Whether the session that delivered it still lives.
+    /// How long it has been tried without success.
+    pub failing_for: Duration,
+    /// How long it may be: set in ack mode client, where nothing behind it can be acknowledged meanwhile.
+    pub max_time: Option<Duration>,
+    /// Whether an ACK is of use: its session lives, or will know it when the broker delivers it again.
     pub session_alive: bool,
 }
 
@@ -133,8 +132,6 @@ pub enum Action {
     RunAgain(Reason),
     /// The lane waits with back-off and runs it again; the attempt is not counted.
     LaneWaits(Reason),
-    /// Wait for what becomes of the delivery that is in work already.
-    AwaitFirst,
     /// Send the output again on the next connection, marked `stompbox_resent:true`.
     Resend,
     /// Append the dead letter to the spool, fsynced.
@@ -146,7 +143,7 @@ pub enum Action {
     /// Take nothing new until `initialize` succeeds.
     PauseProcessor,
     /// Return the delivery to the broker without acknowledging it.
-    GiveBack,
+    GiveBack(Reason),
     /// The message may be delivered and processed again: count it.
     CountPossibleDuplicate,
 }
@@ -161,7 +158,9 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         Happened::Decided(Outcome::Reject(reason)) => vec![Action::DeadLetter(reason)],
         Happened::Decided(Outcome::Unavailable(reason)) if standing.unavailable_for < standing.max_unavailable => {
             let alarm = (standing.unavailable_for >= UNAVAILABLE_ALARM).then(|| Action::Alarm(reason.clone()));
-            alarm.into_iter().chain([Action::LaneWaits(reason)]).collect()
+            // In a hurry the lane must not keep it: nothing behind it could be acknowledged.
+            let wait = if standing.max_time.is_some() { Action::GiveBack(reason) } else { Action::LaneWaits(reason) };
+            alarm.into_iter().chain([wait]).collect()
         }
         Happened::Decided(Outcome::Unavailable(reason)) => vec![retry_or_dead_letter(reason, None, standing)],
         // Time is not deterministic: a slow moment deserves the whole retry policy.
@@ -174,8 +173,6 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         Happened::OutputsConfirmed | Happened::DeadLetterConfirmed => acknowledge(standing),
         Happened::OutputRefused(reason) => vec![retry_or_dead_letter(reason, None, standing)],
         Happened::OutputLost => vec![Action::Resend],
-        Happened::Redelivered { settled: true } => vec![Action::Ack],
-        Happened::Redelivered { settled: false } => vec![Action::AwaitFirst],
         Happened::DeadLetterRefused { spool: true } => {
             let mut actions = vec![Action::Spool, Action::Alarm(refused())];
             actions.extend(acknowledge(standing));
@@ -183,7 +180,9 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         }
         Happened::DeadLetterRefused { spool: false } => vec![Action::Alarm(refused()), Action::KeepDeadLetter],
         Happened::InitializeFailed => vec![Action::PauseProcessor],
-        Happened::ProcessorRemoved => vec![Action::GiveBack],
+        Happened::ProcessorRemoved => {
+            vec![Action::GiveBack(Reason::new("processor-removed", "the processor was removed or disabled"))]
+        }
         Happened::HostCrashed { times } if times >= 2 => vec![Action::DeadLetter(Reason::new(
             "host-crash",
             format!("the host died {times} times while it processed this message"),
@@ -206,7 +205,12 @@ fn acknowledge(standing: Standing) -> Vec<Action> {
 }
 
 fn retry_or_dead_letter(reason: Reason, delay: Option<Duration>, standing: Standing) -> Action {
-    if standing.attempt < standing.max_attempts { Action::Hold { delay, reason } } else { Action::DeadLetter(reason) }
+    let time_left = standing.max_time.is_none_or(|max| standing.failing_for < max);
+    if standing.attempt < standing.max_attempts && time_left {
+        Action::Hold { delay, reason }
+    } else {
+        Action::DeadLetter(reason)
+    }
 }
 
 impl Reason {

@@ -11,6 +11,9 @@ use std::{
 
 use crate::delivery::Delivery;
 
+/// How long a message is tried in ack mode client.
+const HURRY: Duration = Duration::from_secs(5);
+
 /// When and how often a delivery is given again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -22,6 +25,9 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// How long `unavailable` is not counted as an attempt.
     pub max_unavailable: Duration,
+    /// How long it is tried at all: set in ack mode client, where one that waits keeps all behind it from
+    /// being acknowledged.
+    pub max_time: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
@@ -31,11 +37,24 @@ impl Default for RetryPolicy {
             min_delay: Duration::from_secs(1),
             max_delay: Duration::from_secs(60),
             max_unavailable: Duration::from_secs(3_600),
+            max_time: None,
         }
     }
 }
 
 impl RetryPolicy {
+    /// The policy for ack mode client: all attempts within a few seconds.
+    #[must_use]
+    pub fn hurried(self) -> Self {
+        let longest = HURRY / self.max_attempts.max(1);
+        Self {
+            min_delay: self.min_delay.min(longest),
+            max_delay: self.max_delay.min(longest),
+            max_time: Some(HURRY),
+            ..self
+        }
+    }
+
     /// The pause before the attempt after this one. `jitter` in 0..1 spreads messages that failed
     /// together over the upper half of the pause.
     #[must_use]
@@ -95,8 +114,23 @@ impl Held {
         self.heap.len()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.heap.clear();
+    /// Whether one of them is like this.
+    pub(crate) fn any(&self, mut wanted: impl FnMut(&Delivery) -> bool) -> bool {
+        self.heap.iter().any(|waiting| wanted(&waiting.delivery))
+    }
+
+    /// Moves to `removed` those that are like this.
+    pub(crate) fn remove_if(&mut self, mut wanted: impl FnMut(&Delivery) -> bool, removed: &mut Vec<Delivery>) {
+        if !self.any(&mut wanted) {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.heap) {
+            if wanted(&waiting.delivery) {
+                removed.push(waiting.delivery);
+            } else {
+                self.heap.push(waiting);
+            }
+        }
     }
 }
 
@@ -132,6 +166,7 @@ mod tests {
             min_delay: Duration::from_secs(1),
             max_delay: Duration::from_secs(60),
             max_unavailable: Duration::from_secs(3600),
+            max_time: None,
         }
     }
 
@@ -146,6 +181,14 @@ mod tests {
     fn a_processors_own_delay_is_clamped() {
         assert_eq!(policy().delay(1, Some(Duration::from_millis(3)), 0.5), Duration::from_millis(3));
         assert_eq!(policy().delay(1, Some(Duration::MAX), 0.5), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn in_a_hurry_all_attempts_fit_into_seconds() {
+        let hurried = policy().hurried();
+        let pauses: Duration = (1..5).map(|attempt| hurried.delay(attempt, Some(Duration::MAX), 1.0)).sum();
+        assert!(pauses <= HURRY && hurried.max_time == Some(HURRY), "{pauses:?}");
+        assert_eq!(hurried.max_attempts, 5);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub enum Next {
     RunAgain(Job, Reason),
     /// Run this one again after a pause: the processor is unavailable.
     Wait(Job, Reason),
+    /// It was given back because the processor is unavailable: pause before the next.
+    GivenBack(Reason),
 }
 
 impl Settler {
@@ -107,14 +109,16 @@ impl Settler {
                 Action::KeepDeadLetter => self.keep_dead_letter(job),
                 Action::RunAgain(reason) => return self.again(job, reason),
                 Action::LaneWaits(reason) => return Next::Wait(job, reason),
-                // A delivery that is dropped stays un-acked: the broker has it still.
-                Action::GiveBack => drop(job),
+                Action::GiveBack(reason) => {
+                    job.delivery.give_back();
+                    return Next::GivenBack(reason);
+                }
                 Action::Alarm(reason) => {
                     self.alarm(&job, &reason);
                     continue;
                 }
                 // Without a spool nothing else may follow: the message is kept.
-                Action::Spool | Action::AwaitFirst => self.keep_dead_letter(job),
+                Action::Spool => self.keep_dead_letter(job),
                 // The producer resends and the lane pauses by themselves.
                 Action::Resend | Action::PauseProcessor => continue,
             }
@@ -126,6 +130,9 @@ impl Settler {
     fn note(&self, job: &mut Job, happened: &Happened) {
         let delivery = &mut job.delivery;
         delivery.kept = None;
+        if !matches!(happened, Happened::Decided(Outcome::Ok(_) | Outcome::Unavailable(_))) {
+            delivery.failing_since.get_or_insert_with(Instant::now);
+        }
         match happened {
             Happened::Decided(Outcome::Unavailable(_)) => {
                 delivery.unavailable_since.get_or_insert_with(Instant::now);
@@ -146,7 +153,9 @@ impl Settler {
             faults: delivery.faults,
             unavailable_for: delivery.unavailable_since.map_or(Duration::ZERO, |since| since.elapsed()),
             max_unavailable: self.retry.max_unavailable,
-            session_alive: delivery.alive(),
+            failing_for: delivery.failing_since.map_or(Duration::ZERO, |since| since.elapsed()),
+            max_time: self.retry.max_time,
+            session_alive: delivery.can_ack(),
         }
     }
 
@@ -196,7 +205,7 @@ impl Settler {
     /// Settles from a producer's task, where no lane is at hand to run it again.
     fn settle_later(self: &Arc<Self>, job: Job, happened: Happened) {
         match self.settle(job, happened) {
-            Next::Done => {}
+            Next::Done | Next::GivenBack(_) => {}
             Next::RunAgain(job, reason) | Next::Wait(job, reason) => self.give_up(job, reason),
         }
     }
@@ -216,14 +225,17 @@ impl Settler {
               code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
-        self.hold_until(job, Instant::now() + pause, reason)
+        let due = (Instant::now() + pause).min(self.buffer.latest_retry(&job.delivery));
+        self.hold_until(job, due, reason)
     }
 
     /// At the end of the host nothing is held: what must be finished is run again at once.
     fn hold_until(&self, job: Job, due: Instant, reason: Reason) -> Next {
         let Job { delivery, more, token } = job;
         match self.buffer.hold(self.reader, delivery, due) {
-            Err(delivery) if self.buffer.must_finish() => Next::RunAgain(Job { delivery, more, token }, reason),
+            Err(delivery) if self.buffer.must_finish_held() && delivery.alive() => {
+                Next::RunAgain(Job { delivery, more, token }, reason)
+            }
             Ok(()) | Err(_) => Next::Done,
         }
     }

@@ -71,6 +71,8 @@ impl Consumer {
             window,
             report_blocked: Duration::from_secs(10),
             headers: Vec::new(),
+            durable: None,
+            ordered: false,
         };
         let (phase, is_phase) = watch::channel(Phase::Run);
         let buffer = Arc::new(Buffer::default());

@@ -1,13 +1,13 @@
 //! From configured names to connected parts: one buffer and session per in queue, one producer per
 //! server for outputs and one for dead letters, one settler per processor.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
-    client::{self, ConnectOptions, Phase, Producer, ProducerTask, Session, SessionState, Subscription},
+    client::{self, AckMode, ConnectOptions, Phase, Producer, ProducerTask, Session, SessionState, Subscription},
     config::{self, Config, Problem, Processor},
     dead_letter::{self, Origin},
     generation::Generation,
@@ -75,7 +75,11 @@ impl<'a> Wiring<'a> {
                 digest: generation.spec.component.digest().to_owned(),
                 generation: generation.spec.generation,
             },
-            retry: processor.retry.clone(),
+            retry: if in_queue.ack_mode == AckMode::Client {
+                processor.retry.clone().hurried()
+            } else {
+                processor.retry.clone()
+            },
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
@@ -106,9 +110,19 @@ impl<'a> Wiring<'a> {
             max_bytes: queue.max_buffer_bytes,
             window,
             readers,
-            finish_all: queue.ack_mode == config::AckMode::Auto,
+            finish_all: queue.ack_mode == AckMode::Auto,
+            finish_held: queue.ack_mode == AckMode::Client,
+            lanes: window - queue.max_buffer_len,
+            order_by: queue.order_by.as_deref().map(Arc::from),
+            max_hold: self.config.max_hold,
+            // In ack mode client nothing is kept from others for long.
+            max_rest: if queue.ack_mode == AckMode::Client {
+                Duration::ZERO
+            } else {
+                MAX_REST.min(self.config.max_hold)
+            },
         };
-        let buffer = Arc::new(Buffer::new(options, self.host_bytes.clone()));
+        let buffer = Buffer::new(options, self.host_bytes.clone());
         let mut connect = connect_options(self.config, &queue.server);
         connect.verbose |= queue.verbose;
         let (session, state) =
@@ -193,6 +207,9 @@ pub(crate) fn send_headers(queue: &config::Queue) -> Vec<(String, String)> {
     std::iter::once(persistent).chain(queue.send_headers.iter().cloned()).collect()
 }
 
+/// A pause of all lanes that is longer gives everything back.
+const MAX_REST: Duration = Duration::from_secs(30);
+
 /// What the broker may have outstanding: what waits, and one for each lane.
 fn window(config: &Config, queue: &config::Queue) -> usize {
     let readers = config.active_processors().filter(|processor| processor.in_queue.as_ref() == Some(&queue.name));
@@ -200,21 +217,16 @@ fn window(config: &Config, queue: &config::Queue) -> usize {
 }
 
 fn subscription(queue: &config::Queue, window: usize) -> Subscription {
-    if queue.ack_mode == config::AckMode::Client {
-        tracing::warn!(queue = %queue.name, "ack_mode client is run as client-individual in this version");
-    }
     let selector = queue.selector.iter().map(|selector| ("selector".to_owned(), selector.clone()));
     Subscription {
         queue: queue.name.clone(),
         destination: queue.destination.clone(),
-        ack_mode: match queue.ack_mode {
-            config::AckMode::Auto => client::AckMode::Auto,
-            // Cumulative ACKs come later; acknowledging each message by itself keeps every promise of `client`.
-            config::AckMode::Client | config::AckMode::ClientIndividual => client::AckMode::ClientIndividual,
-        },
+        ack_mode: queue.ack_mode,
         window,
         report_blocked: queue.buffer_block,
         headers: selector.chain(queue.headers.iter().cloned()).collect(),
+        durable: queue.subscription.as_deref().map(Arc::from),
+        ordered: queue.order_by.is_some(),
     }
 }
 
@@ -228,10 +240,8 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
     let host = host_gaps(config).into_iter().map(|gap| (String::new(), gap));
     let servers =
         servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
-    let queues = queues.iter().flat_map(|(name, queue)| queue_gaps(queue).map(|gap| (format!("queues.{name}."), gap)));
     let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
     host.chain(servers)
-        .chain(queues)
         .filter(|(_, gap)| gap.asked_for)
         .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
         .chain(loops)
@@ -282,22 +292,7 @@ pub(crate) fn unsupported_server(server: &config::Server) -> Vec<Problem> {
     asked_for.map(place).collect()
 }
 
-fn server_gaps(server: &config::Server) -> [Gap; 2] {
+fn server_gaps(server: &config::Server) -> [Gap; 1] {
     let all = server.connect == Some(config::Connect::All);
-    [
-        // One id on several connections: ActiveMQ refuses the second.
-        gap(server.client_id.is_some(), "client_id", "comes with durable subscriptions: not in this version yet"),
-        gap(all, "connect", "\"all\" is not in this version yet: list one server per entry"),
-    ]
-}
-
-fn queue_gaps(queue: &config::Queue) -> [Gap; 2] {
-    [
-        gap(queue.subscription.is_some(), "subscription", "durable subscriptions are not in this version yet"),
-        gap(
-            queue.order_by.is_some(),
-            "order_by",
-            "not in this version yet: \"n_threads\": 1 keeps the order of arrival",
-        ),
-    ]
+    [gap(all, "connect", "\"all\" is not in this version yet: list one server per entry")]
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::{AckMode, ClientError};
+use crate::stomp::Headers;
 
 /// Which broker answered, told apart by the `server` header of CONNECTED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,53 @@ impl Flavour {
             return None;
         }
         text.split_once(" for queue '")?.1.split_once("' in vhost").map(|(queue, _)| queue)
+    }
+
+    /// The part of a MESSAGE's id that stays the same when it is delivered again; none where each delivery
+    /// has a new one (RabbitMQ), or where nothing is known. On Artemis it is what follows the comma.
+    #[must_use]
+    pub fn stable_id(self, headers: &Headers) -> Option<&str> {
+        let id = headers.get("message-id")?;
+        match self {
+            Self::Artemis => id.split_once(',').map(|(_, stable)| stable),
+            _ => self.has_stable_ids().then_some(id),
+        }
+    }
+
+    /// Whether a message can be recognised when it is delivered again.
+    #[must_use]
+    pub fn has_stable_ids(self) -> bool {
+        matches!(self, Self::ActiveMq | Self::Artemis | Self::Embedded)
+    }
+
+    /// Whether NACK returns a message to its queue. ActiveMQ moves it to its own dead-letter queue, Artemis
+    /// deletes it. In ack mode client it would take all before it along.
+    #[must_use]
+    pub fn nack_requeues(self, mode: AckMode) -> bool {
+        self == Self::RabbitMq && mode == AckMode::ClientIndividual
+    }
+
+    /// Whether each delivery wants an ACK that names it also where ACKs are cumulative: Artemis returns to
+    /// the window only what an ACK names, and stops sending when nothing is left of it.
+    #[must_use]
+    pub fn wants_each_ack(self) -> bool {
+        self == Self::Artemis
+    }
+
+    /// The SUBSCRIBE headers of a durable subscription with this name; its `id` is the name, too.
+    #[must_use]
+    pub fn durable_headers(self, name: &str) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::ActiveMq | Self::Embedded => vec![("activemq.subscriptionName", name)],
+            Self::Artemis => vec![("durable-subscription-name", name)],
+            Self::RabbitMq => vec![("durable", "true"), ("auto-delete", "false")],
+            Self::Unknown => vec![
+                ("activemq.subscriptionName", name),
+                ("durable-subscription-name", name),
+                ("durable", "true"),
+                ("auto-delete", "false"),
+            ],
+        }
     }
 
     /// Whether the connection is still of use after an ERROR frame: RabbitMQ and Artemis close it.
@@ -241,6 +289,29 @@ mod tests {
             let mut name = QueueName::default();
             assert_eq!(name.of(flavour, destination), destination);
             assert!(!name.learn(&broker_says("not_found: NOT_FOUND - no exchange 'x'")));
+        }
+    }
+
+    #[test]
+    fn what_is_stable_of_an_id() {
+        let headers: Headers = [("message-id", "33,44")].into_iter().collect();
+        for (flavour, id) in [
+            (Flavour::ActiveMq, Some("33,44")),
+            (Flavour::Embedded, Some("33,44")),
+            (Flavour::Artemis, Some("44")),
+            (Flavour::RabbitMq, None),
+            (Flavour::Unknown, None),
+        ] {
+            assert_eq!(flavour.stable_id(&headers), id, "{flavour:?}");
+        }
+        assert_eq!(Flavour::ActiveMq.stable_id(&Headers::default()), None);
+    }
+
+    #[test]
+    fn only_rabbitmq_is_sent_a_nack() {
+        for flavour in [Flavour::ActiveMq, Flavour::Artemis, Flavour::RabbitMq, Flavour::Embedded, Flavour::Unknown] {
+            assert_eq!(flavour.nack_requeues(AckMode::ClientIndividual), flavour == Flavour::RabbitMq);
+            assert!(!flavour.nack_requeues(AckMode::Client), "{flavour:?}");
         }
     }
 

@@ -3,9 +3,14 @@
 //! It subscribes, turns MESSAGE frames into deliveries, pushes them to the buffer and writes the
 //! acknowledgements that come back. After a break it reconnects with back-off and begins a new *epoch*:
 //! an ACK for a delivery of an older epoch is never sent, since ack ids belong to one STOMP session.
-//! [`Acks::take_into`] writes the ACK frames.
+//! Where it must give back what it has, it leaves in good order and comes again when it is wanted.
+//! [`Acks::take_into`] writes the ACK frames; `ledger` knows which may be written, `recall` what older
+//! epochs delivered.
 
 mod acks;
+mod ledger;
+mod recall;
+mod subscription;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,19 +20,17 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::acks::{Acks, AutoAck};
+pub use self::subscription::{AckMode, Subscription};
+use self::{
+    acks::{Acks, ack_id},
+    subscription::{SUBSCRIBED, UNSUBSCRIBED},
+};
 use super::{Backoff, ClientError, ConnectOptions, Connection, error_text, flavour::QueueName};
 use crate::{
     delivery::{Delivery, Intake, Message, Settle},
     stomp::{Command, Frame},
 };
 
-/// The id of the one subscription of a session.
-const SUBSCRIPTION: &str = "stompbox";
-/// The receipt that confirms SUBSCRIBE.
-const SUBSCRIBED: &str = "subscribed";
-/// The receipt that confirms UNSUBSCRIBE.
-const UNSUBSCRIBED: &str = "unsubscribed";
 /// The receipt of DISCONNECT.
 const GOODBYE: &str = "goodbye";
 /// How long a broker may leave an ACK or SUBSCRIBE without its RECEIPT while we read.
@@ -37,40 +40,8 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// A connection that held this long was a good one: the back-off begins anew.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// When the broker regards a message as consumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckMode {
-    /// When it was sent: nothing is acknowledged.
-    Auto,
-    /// Each message by its own ACK.
-    ClientIndividual,
-}
-
-impl AckMode {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::ClientIndividual => "client-individual",
-        }
-    }
-}
-
-/// What to consume.
-#[derive(Debug, Clone)]
-pub struct Subscription {
-    /// The name of the queue in the configuration.
-    pub queue: Arc<str>,
-    /// The broker's destination.
-    pub destination: String,
-    /// The mode of acknowledgement.
-    pub ack_mode: AckMode,
-    /// How many deliveries the broker may have outstanding with us.
-    pub window: usize,
-    /// How often a full buffer is reported (`buffer_block_sec`).
-    pub report_blocked: Duration,
-    /// Further headers for SUBSCRIBE, from the configuration.
-    pub headers: Vec<(String, String)>,
-}
+/// How often a session that stays away asks whether it is wanted, beside being told.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the sessions of a host are asked to do; only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +90,7 @@ impl Session {
         intake: Arc<dyn Intake>,
         phase: watch::Receiver<Phase>,
     ) -> (Self, watch::Receiver<SessionState>) {
-        let acks = Arc::new(Acks::new(subscription.window, SUBSCRIPTION));
+        let acks = Arc::new(Acks::new(&subscription));
         let (state, watched) = watch::channel(SessionState::Connecting);
         (Self { options, subscription, intake, phase, acks, state, queue_name: QueueName::default() }, watched)
     }
@@ -133,46 +104,78 @@ impl Session {
     async fn run_epochs(&mut self) -> SessionState {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() == Phase::Run {
+            self.stay_away().await;
             let mut opened = None;
             let result = self.one_epoch(&mut opened).await;
-            self.acks.close_epoch();
-            let Err(error) = result else { return SessionState::Closed };
+            self.acks.close_epoch(result.is_ok());
+            self.intake.forget_stale();
+            let error = match result {
+                Ok(End::Over) => return SessionState::Closed,
+                Ok(End::GivenBack) => None,
+                Err(error) => Some(error),
+            };
             if *self.phase.borrow() != Phase::Run {
+                let Some(error) = error else { return SessionState::Closed };
                 warn!(server = %self.options.server, queue = %self.subscription.queue, error = &error as &dyn std::error::Error,
                       "session lost while draining: what was not confirmed may be delivered again");
                 return SessionState::Lost;
             }
             self.state.send_replace(SessionState::Connecting);
-            if self.queue_name.learn(&error) {
+            if error.as_ref().is_some_and(|error| self.queue_name.learn(error)) {
                 info!(server = %self.options.server, queue = %self.subscription.queue, "no such queue yet: declaring it");
                 continue;
             }
             if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
                 backoff.reset();
             }
-            let pause = backoff.pause();
-            warn!(server = %self.options.server, queue = %self.subscription.queue, error = &error as &dyn std::error::Error,
-                  "session lost, connecting again in {} ms", pause.as_millis());
-            tokio::select! {
-                () = sleep(pause) => {}
-                _ = self.phase.wait_for(|phase| *phase != Phase::Run) => {}
-            }
+            self.pause_after(error, backoff.pause()).await;
         }
         SessionState::Closed
     }
 
-    /// From connecting to a break (error) or to the end of the drain (ok).
-    async fn one_epoch(&mut self, opened: &mut Option<Instant>) -> Result<(), ClientError> {
+    /// While nobody is there to process deliveries, the broker keeps them for others.
+    async fn stay_away(&mut self) {
+        let (intake, mut told) = (self.intake.clone(), false);
+        while self.subscription.ack_mode != AckMode::Auto && *self.phase.borrow() == Phase::Run {
+            let wanted = intake.room().notified();
+            if intake.wanted() {
+                return;
+            }
+            if !std::mem::replace(&mut told, true) {
+                warn!(queue = %self.subscription.queue, "no lane takes deliveries: everything is given back until one does");
+            }
+            tokio::select! {
+                () = wanted => {}
+                () = sleep(ASK_AGAIN) => {}
+                _ = self.phase.wait_for(|phase| *phase != Phase::Run) => {}
+            }
+        }
+    }
+
+    async fn pause_after(&mut self, error: Option<ClientError>, pause: Duration) {
+        let (server, queue) = (&self.options.server, &self.subscription.queue);
+        match error {
+            Some(error) => {
+                warn!(%server, %queue, error = &error as &dyn std::error::Error,
+                      "session lost, connecting again in {} ms", pause.as_millis());
+            }
+            None => info!(%server, %queue, "deliveries given back, connecting again in {} ms", pause.as_millis()),
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.phase.wait_for(|phase| *phase != Phase::Run) => {}
+        }
+    }
+
+    /// From connecting to a break (error) or to a goodbye (ok).
+    async fn one_epoch(&mut self, opened: &mut Option<Instant>) -> Result<End, ClientError> {
         let mut connection = tokio::select! {
             connection = Connection::open(&self.options) => connection?,
-            _ = self.phase.wait_for(|phase| *phase != Phase::Run) => return Ok(()),
+            _ = self.phase.wait_for(|phase| *phase != Phase::Run) => return Ok(End::Over),
         };
         *opened = Some(Instant::now());
-        self.subscribe(&mut connection)?;
-        let settle: Arc<dyn Settle> = match self.subscription.ack_mode {
-            AckMode::Auto => Arc::new(AutoAck),
-            AckMode::ClientIndividual => self.acks.open_epoch(connection.version),
-        };
+        self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
+        let settle = self.acks.open_epoch(&connection);
         let mut epoch = Epoch {
             connection,
             settle,
@@ -180,32 +183,20 @@ impl Session {
             subscribed: false,
             draining: false,
             unsubscribed: false,
+            said_goodbye: false,
+            unwanted: false,
             blocked: None,
         };
-        self.serve(&mut epoch).await?;
+        let end = self.serve(&mut epoch).await?;
         timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch))
             .await
-            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })?
-    }
-
-    fn subscribe(&mut self, connection: &mut Connection) -> Result<(), ClientError> {
-        let wanted = &self.subscription;
-        let destination = self.queue_name.of(connection.flavour, &wanted.destination);
-        let routing = connection.flavour.subscription_type(&wanted.destination);
-        let window = connection.flavour.window_header(wanted.window, wanted.ack_mode);
-        // The first of repeated headers wins, so the configured ones stand before what the flavour adds.
-        let headers = [("destination", &*destination), ("id", SUBSCRIPTION), ("ack", wanted.ack_mode.as_str())];
-        let configured = wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let window = window.as_ref().map(|(name, value)| (*name, value.as_str()));
-        let added = routing.into_iter().chain(window).chain([("receipt", SUBSCRIBED)]);
-        let all = headers.into_iter().chain(configured).chain(added);
-        connection.put(Command::Subscribe, all, b"")?;
-        Ok(())
+            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })??;
+        Ok(end)
     }
 
     /// Reads, pushes and acknowledges until the phase says finish. One iteration handles everything
     /// that one read brought, so a backlog costs one wake-up per read.
-    async fn serve(&mut self, epoch: &mut Epoch) -> Result<(), ClientError> {
+    async fn serve(&mut self, epoch: &mut Epoch) -> Result<End, ClientError> {
         let mut ticker = interval(epoch.connection.beat_every());
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (acks, intake) = (self.acks.clone(), self.intake.clone());
@@ -213,28 +204,34 @@ impl Session {
         let mut batch = Vec::new();
         loop {
             let handled = self.handle_frames(epoch, &mut batch);
+            acks.admit(&mut batch);
             intake.push(&mut batch);
             handled?;
             if epoch.unsubscribed {
                 // Only now: the last deliveries are in the buffer.
                 self.state.send_replace(SessionState::Quiet);
             }
-            let reading = epoch.draining || intake.has_room();
+            let room = intake.room().notified();
+            let reading = !epoch.said_goodbye && (epoch.draining || intake.has_room());
             tokio::select! {
                 moved = epoch.connection.progress(reading) => moved?,
                 () = staged.as_mut() => {
                     staged.set(acks.staged());
                     acks.take_into(&mut epoch.connection)?;
+                    intake.push(&mut acks.take_released());
                 }
-                () = intake.room().notified(), if !reading => {}
+                () = room, if !reading => {}
                 _ = ticker.tick() => self.check(epoch, reading)?,
                 changed = self.phase.changed() => {
                     let phase = if changed.is_err() { Phase::Finish } else { *self.phase.borrow_and_update() };
                     if phase == Phase::Finish {
-                        return Ok(());
+                        return Ok(End::Over);
                     }
                     self.drain(epoch)?;
                 }
+            }
+            if !epoch.draining && (acks.leaving() || epoch.unwanted) {
+                return Ok(End::GivenBack);
             }
         }
     }
@@ -242,7 +239,7 @@ impl Session {
     fn handle_frames(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
         while let Some(frame) = epoch.connection.next_frame()? {
             match frame.command {
-                Command::Message => self.deliver(epoch, frame, batch),
+                Command::Message => self.deliver(epoch, frame, batch)?,
                 Command::Receipt => self.receipt(epoch, frame.headers.get("receipt-id").unwrap_or_default()),
                 // A clean close and a new epoch: on most brokers the connection is dead anyway.
                 Command::Error => return Err(ClientError::Broker(error_text(&frame))),
@@ -252,23 +249,29 @@ impl Session {
         Ok(())
     }
 
-    fn deliver(&self, epoch: &Epoch, frame: Frame, batch: &mut Vec<Delivery>) {
-        if epoch.draining && self.subscription.ack_mode != AckMode::Auto {
-            return; // Un-acked: the broker gives it to the next consumer.
+    fn deliver(&self, epoch: &Epoch, frame: Frame, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
+        let acknowledged = self.subscription.ack_mode != AckMode::Auto;
+        if epoch.draining && acknowledged {
+            return Ok(()); // Un-acked: the broker gives it to the next consumer.
         }
-        self.acks.delivered();
         let message = Message {
             queue: self.subscription.queue.clone(),
             headers: frame.headers,
             body: frame.body,
             received_at: std::time::SystemTime::now(),
         };
+        if acknowledged && ack_id(epoch.connection.version, &message).is_none() {
+            return Err(ClientError::Nameless);
+        }
         batch.push(Delivery::new(message, epoch.settle.clone()));
+        Ok(())
     }
 
     fn receipt(&self, epoch: &mut Epoch, id: &str) {
         if id == UNSUBSCRIBED {
             epoch.unsubscribed = true;
+        } else if id == GOODBYE {
+            (epoch.unsubscribed, epoch.said_goodbye) = (true, true);
         } else if id == SUBSCRIBED {
             epoch.subscribed = true;
             self.state.send_replace(SessionState::Subscribed);
@@ -280,7 +283,14 @@ impl Session {
     }
 
     fn check(&self, epoch: &mut Epoch, reading: bool) -> Result<(), ClientError> {
+        if epoch.said_goodbye {
+            return Ok(());
+        }
         epoch.connection.beat(reading)?;
+        if self.subscription.ack_mode != AckMode::Auto {
+            self.intake.give_back_overdue();
+            epoch.unwanted = !self.intake.wanted();
+        }
         self.report_blocked(epoch, reading);
         let silent = |what| Err(ClientError::Silent { what, limit: RECEIPT_LIMIT });
         if !reading {
@@ -312,28 +322,29 @@ impl Session {
         if std::mem::replace(&mut epoch.draining, true) {
             return Ok(());
         }
-        if self.subscription.ack_mode == AckMode::Auto {
-            return self.unsubscribe(&mut epoch.connection);
+        if self.subscription.ack_mode != AckMode::Auto {
+            self.state.send_replace(SessionState::Quiet);
+        } else if self.subscription.durable.is_some() {
+            // Its UNSUBSCRIBE is a goodbye: what was sent before the receipt is still read.
+            epoch.connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
+        } else {
+            self.subscription.put_unsubscribe(&mut epoch.connection)?;
         }
-        self.state.send_replace(SessionState::Quiet);
-        Ok(())
-    }
-
-    fn unsubscribe(&self, connection: &mut Connection) -> Result<(), ClientError> {
-        let destination = self.subscription.destination.as_str();
-        let headers = [("id", SUBSCRIPTION), ("destination", destination), ("receipt", UNSUBSCRIBED)];
-        connection.put(Command::Unsubscribe, headers, b"")?;
         Ok(())
     }
 
     /// Writes the last ACKs and leaves so that no broker loses them: RabbitMQ forgets ACKs of a
     /// connection that is closed with unread data, so everything is read up to the receipt. Artemis raises
-    /// delivery counts where UNSUBSCRIBE is missing.
+    /// delivery counts where UNSUBSCRIBE is missing; a durable subscription it would delete.
     async fn say_goodbye(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
+        if epoch.said_goodbye {
+            return Ok(());
+        }
         let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
-        if !(epoch.draining && self.subscription.ack_mode == AckMode::Auto) {
-            self.unsubscribe(connection)?;
+        let durable = self.subscription.durable.is_some();
+        if !durable && !(epoch.draining && self.subscription.ack_mode == AckMode::Auto) {
+            self.subscription.put_unsubscribe(connection)?;
         }
         connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
         loop {
@@ -349,6 +360,15 @@ impl Session {
     }
 }
 
+/// Why an epoch ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The phase is over.
+    Over,
+    /// Something had to be given back.
+    GivenBack,
+}
+
 /// What belongs to one connection of a session.
 struct Epoch {
     connection: Connection,
@@ -357,6 +377,10 @@ struct Epoch {
     subscribed: bool,
     draining: bool,
     unsubscribed: bool,
+    /// DISCONNECT has been answered: the connection is of no further use.
+    said_goodbye: bool,
+    /// No lane takes deliveries.
+    unwanted: bool,
     /// Since when the buffer has been full.
     blocked: Option<Instant>,
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::fields::{Fields, must_be};
 use super::retry;
 use super::server::Server;
+use crate::client::AckMode;
 use crate::retry::RetryPolicy;
 
 /// A destination on a broker and how it is read and written.
@@ -97,31 +98,9 @@ const SUBSCRIBE_HEADERS: [&str; 5] = ["destination", "id", "ack", "receipt", "se
 /// Headers of SEND that the host sets itself.
 const SEND_HEADERS: [&str; 5] = ["destination", "receipt", "transaction", "content-length", "persistent"];
 
-/// How deliveries are acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AckMode {
-    /// Not at all: the broker forgets a message when it has sent it.
-    Auto,
-    /// Cumulatively: an ACK covers all that came before.
-    Client,
-    /// One by one.
-    ClientIndividual,
-}
-
-impl AckMode {
-    const WORDS: [(&str, Self); 3] =
-        [("auto", Self::Auto), ("client", Self::Client), ("client-individual", Self::ClientIndividual)];
-
-    /// The word for the ack header.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Client => "client",
-            Self::ClientIndividual => "client-individual",
-        }
-    }
-}
+/// The words of STOMP for the ack modes.
+const ACK_MODES: [(&str, AckMode); 3] =
+    [("auto", AckMode::Auto), ("client", AckMode::Client), ("client-individual", AckMode::ClientIndividual)];
 
 fn ack_mode(fields: &Fields<'_>) -> Option<AckMode> {
     // PanDA's document prints it like this.
@@ -129,7 +108,7 @@ fn ack_mode(fields: &Fields<'_>) -> Option<AckMode> {
         fields.warn("ack_mode", "\"clien-individual\" is read as \"client-individual\"");
         return Some(AckMode::ClientIndividual);
     }
-    fields.choice("ack_mode", &AckMode::WORDS)
+    fields.choice("ack_mode", &ACK_MODES)
 }
 
 /// The destination for dead letters, of a queue or a processor.
@@ -244,7 +223,7 @@ mod tests {
 
     #[test]
     fn ack_modes_are_the_words_of_stomp() {
-        for (word, mode) in AckMode::WORDS {
+        for (word, mode) in ACK_MODES {
             let config = config(&[("queues.q.ack_mode", json!(word))]);
             assert_eq!(config.queues["q"].ack_mode, mode);
             assert_eq!(mode.as_str(), word);

@@ -20,5 +20,6 @@ pub(super) fn read(fields: &Fields<'_>) -> RetryPolicy {
         min_delay: min_delay.min(max_delay),
         max_delay,
         max_unavailable: fields.seconds("max_unavailable_s", 3_600.0, 0.0..=604_800.0),
+        max_time: None,
     }
 }

@@ -361,6 +361,8 @@ async fn the_clients_of_the_host_lose_nothing_when_everything_is_cut() {
         window: 100,
         report_blocked: Duration::from_secs(10),
         headers: Vec::new(),
+        durable: None,
+        ordered: false,
     };
     let sink = Arc::new(Sink::default());
     let (session, _) = Session::new(connect_options(broker.address), subscription, sink.clone(), phases);

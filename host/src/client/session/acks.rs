@@ -1,22 +1,27 @@
 //! Acknowledgements on their way from lanes and producers to the session's socket.
 //!
 //! [`EpochAck`] is the end that deliveries hold; [`Acks`] is the session's. An ACK of a closed epoch is
-//! refused here, under the same lock that opens the next epoch, so none can slip into it.
+//! refused here, under the same lock that opens the next epoch, so none can slip into it; it is remembered
+//! for when the broker delivers the message again. Deliveries are never dropped under the lock: a dropped
+//! one comes back here.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::{
+    ledger::Ledger,
+    recall::{Recall, Seen},
+    subscription::{AckMode, Subscription},
+};
 use crate::{
-    client::{ClientError, Connection, doorbell::Doorbell},
-    delivery::{Message, Settle},
+    client::{ClientError, Connection, Flavour, doorbell::Doorbell},
+    delivery::{Delivery, Message, Settle},
     stomp::{Command, Version},
 };
 
@@ -25,9 +30,11 @@ use crate::{
 pub(super) struct Acks {
     state: Mutex<State>,
     bell: Doorbell,
-    outstanding: AtomicUsize,
     window: usize,
-    subscription: &'static str,
+    mode: AckMode,
+    /// Equal values of a header must stay in order.
+    ordered: bool,
+    subscription: String,
 }
 
 #[derive(Debug)]
@@ -36,21 +43,59 @@ struct State {
     epoch: Option<u64>,
     epochs: u64,
     version: Version,
-    staged: Vec<Arc<Message>>,
+    flavour: Flavour,
+    /// ACK or NACK, and of what.
+    staged: Vec<(Command, Arc<Message>)>,
+    /// Empty between calls.
+    due: Vec<Arc<Message>>,
+    /// Deliveries that the staged frames end.
+    ended: usize,
+    /// Deliveries of the living epoch that have not ended.
+    outstanding: usize,
+    ledger: Ledger,
+    recall: Recall,
+    /// Delivered again, and to be processed after all.
+    released: Vec<Delivery>,
+    /// Something is to be given back that this broker takes back only with everything else.
+    leave: bool,
     receipts: u64,
-    awaited: Option<(u64, Instant)>,
+    awaited: Option<Awaited>,
+}
+
+/// A receipt that the broker owes.
+#[derive(Debug)]
+struct Awaited {
+    number: u64,
+    since: Instant,
+    /// How much the ledger has acknowledged with it.
+    acked: u64,
 }
 
 impl Acks {
-    pub(super) fn new(window: usize, subscription: &'static str) -> Self {
-        let state =
-            State { epoch: None, epochs: 0, version: Version::V1_2, staged: Vec::new(), receipts: 0, awaited: None };
+    pub(super) fn new(subscription: &Subscription) -> Self {
+        let state = State {
+            epoch: None,
+            epochs: 0,
+            version: Version::V1_2,
+            flavour: Flavour::Unknown,
+            staged: Vec::new(),
+            due: Vec::new(),
+            ended: 0,
+            outstanding: 0,
+            ledger: Ledger::default(),
+            recall: Recall::new(subscription.window),
+            released: Vec::new(),
+            leave: false,
+            receipts: 0,
+            awaited: None,
+        };
         Self {
             state: Mutex::new(state),
             bell: Doorbell::default(),
-            outstanding: AtomicUsize::new(0),
-            window,
-            subscription,
+            window: subscription.window,
+            mode: subscription.ack_mode,
+            ordered: subscription.ordered,
+            subscription: subscription.id().to_owned(),
         }
     }
 
@@ -58,31 +103,55 @@ impl Acks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open_epoch(self: &Arc<Self>, version: Version) -> Arc<dyn Settle> {
+    pub(super) fn open_epoch(self: &Arc<Self>, connection: &Connection) -> Arc<dyn Settle> {
+        if self.mode == AckMode::Auto {
+            return Arc::new(AutoAck);
+        }
         let mut state = self.lock();
         state.epochs += 1;
         state.epoch = Some(state.epochs);
-        state.version = version;
-        self.outstanding.store(0, Ordering::Relaxed);
+        state.version = connection.version;
+        state.flavour = connection.flavour;
+        state.outstanding = 0;
+        state.ledger = Ledger::new(self.mode == AckMode::Client, connection.flavour.has_stable_ids());
+        state.recall.set_flavour(connection.flavour);
         Arc::new(EpochAck { acks: self.clone(), epoch: state.epochs })
     }
 
-    /// Ends the epoch: what was staged is lost with the connection, and the broker delivers it again.
-    pub(super) fn close_epoch(&self) {
+    /// Ends the epoch: what was staged is lost with the connection. With `confirmed`, the broker has said
+    /// that it knows every ACK. What it may not know, and what is still in work, is remembered.
+    pub(super) fn close_epoch(&self, confirmed: bool) {
         let mut state = self.lock();
-        state.epoch = None;
+        let Some(epoch) = state.epoch.take() else { return };
         state.awaited = None;
+        state.leave = false;
+        state.ended = 0;
         if !state.staged.is_empty() {
             debug!(count = state.staged.len(), "acknowledgements lost with the connection");
-            state.staged.clear();
+        } else if confirmed {
+            let acked = state.ledger.acked();
+            state.ledger.confirm(acked);
+        }
+        state.staged.clear();
+        let remains = mem::take(&mut state.ledger).close();
+        let (waited, released) = (state.recall.remember(epoch, remains), mem::take(&mut state.released));
+        drop(state);
+        drop((waited, released));
+    }
+
+    /// Numbers what was read together.
+    pub(super) fn admit(&self, batch: &mut Vec<Delivery>) {
+        if batch.is_empty() || self.mode == AckMode::Auto {
+            return;
+        }
+        let mut state = self.lock();
+        state.outstanding += batch.len();
+        for delivery in batch {
+            delivery.set_number(state.ledger.admit(&delivery.message));
         }
     }
 
-    pub(super) fn delivered(&self) {
-        self.outstanding.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Completes when there is something to write.
+    /// Completes when there is something to write or to do.
     pub(super) async fn staged(&self) {
         self.bell.answer().await;
     }
@@ -91,28 +160,40 @@ impl Acks {
     /// The last one asks for a receipt, unless one is awaited already.
     pub(super) fn take_into(&self, connection: &mut Connection) -> Result<(), ClientError> {
         let mut state = self.lock();
-        let staged = std::mem::take(&mut state.staged);
+        let staged = mem::take(&mut state.staged);
         let receipt = (state.awaited.is_none() && !staged.is_empty()).then(|| {
             state.receipts += 1;
-            state.awaited = Some((state.receipts, Instant::now()));
+            let acked = state.ledger.acked();
+            state.awaited = Some(Awaited { number: state.receipts, since: Instant::now(), acked });
             format!("ack-{}", state.receipts)
         });
+        state.outstanding = state.outstanding.saturating_sub(mem::take(&mut state.ended));
         let version = state.version;
         drop(state);
-        self.outstanding.fetch_sub(staged.len().min(self.outstanding.load(Ordering::Relaxed)), Ordering::Relaxed);
         let last = staged.len().saturating_sub(1);
-        for (index, message) in staged.iter().enumerate() {
+        for (index, (command, message)) in staged.iter().enumerate() {
             let receipt = receipt.as_deref().filter(|_| index == last).map(|id| ("receipt", id));
-            let headers = ack_headers(version, message, self.subscription).into_iter().flatten();
-            connection.put(Command::Ack, headers.chain(receipt), b"")?;
+            let headers = ack_headers(version, message, &self.subscription).into_iter().flatten();
+            connection.put(*command, headers.chain(receipt), b"")?;
         }
         Ok(())
     }
 
+    /// Whether the session is to leave, so that the broker takes back what it has.
+    pub(super) fn leaving(&self) -> bool {
+        self.lock().leave
+    }
+
+    /// Takes deliveries that waited for one of an older epoch and are to be processed after all.
+    pub(super) fn take_released(&self) -> Vec<Delivery> {
+        mem::take(&mut self.lock().released)
+    }
+
     pub(super) fn receipt(&self, id: &str) {
         let mut state = self.lock();
-        if state.awaited.is_some_and(|(awaited, _)| id.strip_prefix("ack-") == Some(awaited.to_string().as_str())) {
-            state.awaited = None;
+        let is_awaited = |awaited: &Awaited| id.strip_prefix("ack-") == Some(awaited.number.to_string().as_str());
+        if let Some(awaited) = state.awaited.take_if(|awaited| is_awaited(awaited)) {
+            state.ledger.confirm(awaited.acked);
         }
     }
 
@@ -121,19 +202,46 @@ impl Acks {
     pub(super) fn receipt_overdue(&self, limit: Duration, reading: bool) -> bool {
         let mut state = self.lock();
         match &mut state.awaited {
-            Some((_, since)) if !reading => {
-                *since = Instant::now();
+            Some(awaited) if !reading => {
+                awaited.since = Instant::now();
                 false
             }
-            Some((_, since)) => since.elapsed() > limit,
+            Some(awaited) => awaited.since.elapsed() > limit,
             None => false,
         }
     }
 
-    /// Whether the broker may be waiting for ACKs before it sends more.
-    fn urgent(&self, staged: usize) -> bool {
-        staged * 4 >= self.window || staged >= self.outstanding.load(Ordering::Relaxed)
+    fn ring(&self, state: MutexGuard<'_, State>) {
+        let urgent = state.leave || state.is_urgent(self.window);
+        drop(state);
+        self.bell.ring(urgent);
     }
+}
+
+impl State {
+    /// Whether the broker may be waiting for ACKs before it sends more.
+    fn is_urgent(&self, window: usize) -> bool {
+        self.ended * 4 >= window || self.ended >= self.outstanding
+    }
+
+    /// Stages the ACKs that are due now that this delivery is settled.
+    fn settle(&mut self, number: u64, message: &Arc<Message>, cumulative: bool) {
+        self.ledger.settle(number, message, &mut self.due);
+        self.ended += self.due.len();
+        if cumulative && !self.due.is_empty() && !self.flavour.wants_each_ack() {
+            // The last one stands for all.
+            self.staged.clear();
+            self.due.drain(..self.due.len() - 1);
+        }
+        self.staged.extend(self.due.drain(..).map(|message| (Command::Ack, message)));
+    }
+}
+
+/// The value that an ACK must name; none where the broker gave nothing to name.
+pub(super) fn ack_id(version: Version, message: &Message) -> Option<&str> {
+    let id = message.headers.get("message-id");
+    let id = if version == Version::V1_2 { message.headers.get("ack").or(id) } else { id };
+    id.filter(|id| !id.is_empty())
 }
 
 /// What an ACK must name: the `ack` header's value as `id` (1.2), `message-id` with `subscription`
@@ -141,13 +249,12 @@ impl Acks {
 fn ack_headers<'a>(
     version: Version,
     message: &'a Message,
-    subscription: &'static str,
+    subscription: &'a str,
 ) -> [Option<(&'static str, &'a str)>; 2] {
+    let id = ack_id(version, message);
     match version {
-        Version::V1_2 => {
-            [message.headers.get("ack").or_else(|| message.headers.get("message-id")).map(|id| ("id", id)), None]
-        }
-        Version::V1_0 | Version::V1_1 => [Some(("message-id", message.id())), Some(("subscription", subscription))],
+        Version::V1_2 => [id.map(|id| ("id", id)), None],
+        Version::V1_0 | Version::V1_1 => [id.map(|id| ("message-id", id)), Some(("subscription", subscription))],
     }
 }
 
@@ -158,30 +265,109 @@ struct EpochAck {
     epoch: u64,
 }
 
+impl EpochAck {
+    fn is_open(&self, state: &State) -> bool {
+        state.epoch == Some(self.epoch)
+    }
+}
+
 impl Settle for EpochAck {
-    fn ack(&self, message: &Arc<Message>) -> bool {
+    fn ack(&self, number: u64, message: &Arc<Message>) -> bool {
         let mut state = self.acks.lock();
-        if state.epoch != Some(self.epoch) {
-            return false;
+        if self.is_open(&state) {
+            state.settle(number, message, self.acks.mode == AckMode::Client);
+            if !state.staged.is_empty() {
+                self.acks.ring(state);
+            }
+            return true;
         }
-        state.staged.push(message.clone());
-        let staged = state.staged.len();
+        let (known, again) = state.recall.end((self.epoch, number), message, true);
         drop(state);
-        self.acks.bell.ring(self.acks.urgent(staged));
-        true
+        if let Some(again) = again {
+            debug!(id = message.id(), "settled by its first delivery: the second is acknowledged");
+            let _ = again.ack();
+        }
+        known
     }
 
     fn alive(&self) -> bool {
-        self.acks.lock().epoch == Some(self.epoch)
+        self.is_open(&self.acks.lock())
+    }
+
+    fn can_ack(&self, number: u64, message: &Message) -> bool {
+        let state = self.acks.lock();
+        self.is_open(&state) || state.recall.knows((self.epoch, number), message)
+    }
+
+    fn dropped(&self, number: u64, message: &Message) {
+        let mut state = self.acks.lock();
+        if self.is_open(&state) {
+            state.outstanding = state.outstanding.saturating_sub(1);
+            return state.ledger.drop(number);
+        }
+        if let (_, Some(again)) = state.recall.end((self.epoch, number), message, false) {
+            state.released.push(again);
+            drop(state);
+            self.acks.bell.ring(true);
+        }
+    }
+
+    fn give_back(&self, number: u64, message: &Arc<Message>) {
+        let mut state = self.acks.lock();
+        if !self.is_open(&state) {
+            drop(state);
+            return self.dropped(number, message);
+        }
+        state.ledger.drop(number);
+        let nack = state.flavour.nack_requeues(self.acks.mode) && state.version != Version::V1_0;
+        if nack && !self.acks.ordered {
+            state.staged.push((Command::Nack, message.clone()));
+            state.ended += 1;
+        } else {
+            state.leave = true;
+        }
+        self.acks.ring(state);
+    }
+
+    fn copied(&self, number: u64, message: &Arc<Message>) {
+        let mut state = self.acks.lock();
+        if self.is_open(&state) {
+            state.ledger.copied(number, message);
+        }
+    }
+
+    fn claim(&self, delivery: Delivery) -> Option<Delivery> {
+        let mut state = self.acks.lock();
+        // What follows one that was given back must not overtake it.
+        if !self.is_open(&state) || state.leave {
+            drop(state);
+            return None;
+        }
+        match state.recall.seen(&delivery.message) {
+            Seen::Unknown => Some(delivery),
+            Seen::Settled => {
+                drop(state);
+                debug!(id = delivery.message.id(), "settled before: acknowledged and not processed again");
+                let _ = delivery.ack();
+                None
+            }
+            Seen::InWork => {
+                debug!(id = delivery.message.id(), "still in work: waits for its first delivery");
+                let before = state.recall.wait(delivery);
+                drop(state);
+                drop(before);
+                None
+            }
+        }
     }
 }
 
 /// Ack mode auto: the broker has forgotten the message already, whatever becomes of the session.
 #[derive(Debug)]
-pub(super) struct AutoAck;
+struct AutoAck;
 
 impl Settle for AutoAck {
-    fn ack(&self, _message: &Arc<Message>) -> bool {
+    fn ack(&self, _number: u64, _message: &Arc<Message>) -> bool {
         true
     }
 

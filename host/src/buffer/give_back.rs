@@ -1,0 +1,74 @@
+//! When deliveries go back to the broker: nobody processes them, they waited too long, or their
+//! connection is gone.
+//!
+//! Sessions ask and call this through [`crate::delivery::Intake`]; lanes say when they rest. How a
+//! delivery is given back is the session's business.
+
+use std::time::Instant;
+
+use super::Buffer;
+use crate::{delivery::Delivery, retry::Held};
+
+/// A lane that can process nothing for now, until this is dropped.
+#[derive(Debug)]
+pub struct Rest<'a>(&'a Buffer);
+
+impl Buffer {
+    /// Says that a lane can process nothing until the answer is dropped. When all lanes rest for long,
+    /// everything is given back.
+    pub fn rest(&self) -> Rest<'_> {
+        let mut state = self.lock();
+        state.resting += 1;
+        if state.resting >= self.options.lanes {
+            state.all_rest_since.get_or_insert_with(Instant::now);
+        }
+        Rest(self)
+    }
+
+    /// Whether a delivery has been here for so long that it must be given back.
+    #[must_use]
+    pub fn is_overdue(&self, delivery: &Delivery) -> bool {
+        !self.options.finish_all && delivery.age() > self.options.max_hold
+    }
+
+    /// When a delivery must have been retried at the latest, so that it does not become overdue.
+    #[must_use]
+    pub fn latest_retry(&self, delivery: &Delivery) -> Instant {
+        delivery.received + self.options.max_hold.mul_f64(0.9)
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.lock().all_rest_since.is_none_or(|since| since.elapsed() < self.options.max_rest)
+    }
+
+    /// Takes out, and drops, what is like this.
+    pub(super) fn remove(&self, wanted: impl Fn(&Delivery) -> bool) {
+        drop(self.take_out(wanted));
+    }
+
+    /// Gives back what is overdue.
+    pub(super) fn return_overdue(&self) {
+        self.take_out(|delivery| self.is_overdue(delivery)).into_iter().for_each(Delivery::give_back);
+    }
+
+    fn take_out(&self, wanted: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        if state.waiting.any(&wanted) || state.held.iter().any(|held: &Held| held.any(&wanted)) {
+            state.waiting.remove_if(&wanted, &mut gone);
+            state.held.iter_mut().for_each(|held| held.remove_if(&wanted, &mut gone));
+            self.forget(&mut state, &gone);
+        }
+        gone
+    }
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.resting -= 1;
+        if state.all_rest_since.take().is_some() {
+            self.0.room.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What older connections of a session delivered, so that a message that comes again is not processed
+//! twice: one that was settled is acknowledged, one still in work waits for its end.
+//!
+//! A plain data structure; [`super::acks`] keeps it under its lock. Bounded: of what was settled it knows
+//! the last ones, and what is in work is bounded by the lanes and by what they may leave unconfirmed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use super::ledger::Remains;
+use crate::{
+    client::Flavour,
+    delivery::{Delivery, Message},
+};
+
+/// Settled messages remembered at least; else twice the window, since Artemis counts its own in bytes.
+const KEEP: usize = 2_000;
+
+/// Which delivery: epoch and number.
+pub(super) type Which = (u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Recall {
+    flavour: Flavour,
+    known: HashMap<String, Known>,
+    /// The ids of settled ones, oldest first.
+    settled: VecDeque<String>,
+    keep: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    print: u64,
+    standing: Standing,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Settled,
+    InWork { which: Which, waiting: Option<Delivery> },
+}
+
+/// Whether a message was delivered before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    Unknown,
+    Settled,
+    InWork,
+}
+
+impl Recall {
+    pub(super) fn new(window: usize) -> Self {
+        let keep = window.saturating_mul(2).max(KEEP);
+        Self { flavour: Flavour::Unknown, known: HashMap::new(), settled: VecDeque::new(), keep }
+    }
+
+    /// Which broker's ids are read from now on.
+    pub(super) fn set_flavour(&mut self, flavour: Flavour) {
+        self.flavour = flavour;
+    }
+
+    /// Remembers what an ended epoch left. Returns what waited there: it ended with the epoch.
+    pub(super) fn remember(&mut self, epoch: u64, remains: Remains) -> Vec<Delivery> {
+        let waiting = self.known.values_mut().filter_map(|known| match &mut known.standing {
+            Standing::InWork { waiting, .. } => waiting.take(),
+            Standing::Settled => None,
+        });
+        let waiting = waiting.collect();
+        for message in remains.settled {
+            self.settle(&message);
+        }
+        for (number, message) in remains.in_work {
+            let Some(id) = self.flavour.stable_id(&message.headers) else { continue };
+            let standing = Standing::InWork { which: (epoch, number), waiting: None };
+            // One that waited for an older delivery is known already.
+            self.known.entry(id.to_owned()).or_insert(Known { print: print(&message), standing });
+        }
+        waiting
+    }
+
+    fn settle(&mut self, message: &Message) {
+        let Some(id) = self.flavour.stable_id(&message.headers) else { return };
+        self.known.insert(id.to_owned(), Known { print: print(message), standing: Standing::Settled });
+        self.settled.push_back(id.to_owned());
+        if self.settled.len() > self.keep
+            && let Some(oldest) = self.settled.pop_front()
+            && matches!(self.known.get(&oldest), Some(Known { standing: Standing::Settled, .. }))
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// Whether an older connection delivered this message. That it was settled is told once.
+    pub(super) fn seen(&mut self, message: &Message) -> Seen {
+        if self.known.is_empty() {
+            return Seen::Unknown;
+        }
+        let Some(id) = self.flavour.stable_id(&message.headers) else { return Seen::Unknown };
+        // A broker that began anew counts its ids anew: what is not marked must be of the same moment.
+        let marked = message.redelivered() || message.headers.get("timestamp").is_some();
+        match self.known.get(id).filter(|known| marked && known.print == print(message)).map(|known| &known.standing) {
+            None => Seen::Unknown,
+            Some(Standing::InWork { .. }) => Seen::InWork,
+            Some(Standing::Settled) => {
+                self.known.remove(id);
+                Seen::Settled
+            }
+        }
+    }
+
+    /// Keeps a delivery until that of an older connection has ended; returns one that waited already.
+    pub(super) fn wait(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let known = self.flavour.stable_id(&delivery.message.headers).and_then(|id| self.known.get_mut(id));
+        match known.map(|known| &mut known.standing) {
+            Some(Standing::InWork { waiting, .. }) => waiting.replace(delivery),
+            _ => Some(delivery),
+        }
+    }
+
+    /// Whether this delivery of an older connection would be recognised.
+    pub(super) fn knows(&self, which: Which, message: &Message) -> bool {
+        let known = self.flavour.stable_id(&message.headers).and_then(|id| self.known.get(id));
+        matches!(known, Some(Known { standing: Standing::InWork { which: owner, .. }, .. }) if *owner == which)
+    }
+
+    /// A delivery of an older connection has ended. Returns whether it was known, and what waited for it.
+    pub(super) fn end(&mut self, which: Which, message: &Message, settled: bool) -> (bool, Option<Delivery>) {
+        if !self.knows(which, message) {
+            return (false, None);
+        }
+        let known = self.flavour.stable_id(&message.headers).and_then(|id| self.known.remove(id));
+        let waiting = match known.map(|known| known.standing) {
+            Some(Standing::InWork { waiting, .. }) => waiting,
+            _ => None,
+        };
+        if settled && waiting.is_none() {
+            self.settle(message);
+        }
+        (true, waiting)
+    }
+}
+
+/// Tells messages apart whose ids are equal by chance.
+fn print(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.headers.get("timestamp").hash(&mut hasher);
+    message.body.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::delivery::testing::FakeSession;
+
+    fn delivery(id: &str, body: &'static str, redelivered: &str) -> Delivery {
+        let mut delivery = FakeSession::new().delivery("", b"");
+        let mut message = (*delivery.message).clone();
+        message.headers = [("message-id", id), ("redelivered", redelivered)].into_iter().collect();
+        message.body = Bytes::from_static(body.as_bytes());
+        delivery.message = Arc::new(message);
+        delivery
+    }
+
+    fn message(id: &str) -> Arc<Message> {
+        delivery(id, "body", "false").message.clone()
+    }
+
+    fn recall() -> Recall {
+        let mut recall = Recall::new(10);
+        recall.set_flavour(Flavour::ActiveMq);
+        let remains = Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))] };
+        assert!(recall.remember(1, remains).is_empty());
+        recall
+    }
+
+    #[test]
+    fn what_was_settled_is_told_once_and_the_rest_is_unknown() {
+        let mut recall = recall();
+        let again = delivery("done", "body", "true").message.clone();
+        assert_eq!(recall.seen(&delivery("new", "body", "true").message), Seen::Unknown);
+        assert_eq!(recall.seen(&again), Seen::Settled);
+        assert_eq!(recall.seen(&again), Seen::Unknown);
+    }
+
+    #[test]
+    fn a_broker_that_began_anew_may_use_an_id_again() {
+        let mut recall = recall();
+        assert_eq!(recall.seen(&delivery("done", "another body", "true").message), Seen::Unknown);
+        assert_eq!(recall.seen(&delivery("done", "body", "false").message), Seen::Unknown);
+    }
+
+    #[test]
+    fn one_in_work_is_waited_for() {
+        for settled in [true, false] {
+            let mut recall = recall();
+            let again = delivery("busy", "body", "true");
+            let first = message("busy");
+            assert_eq!(recall.seen(&again.message), Seen::InWork);
+            assert!(recall.wait(again).is_none());
+            assert!(!recall.end((2, 7), &first, settled).0, "another delivery of the same message");
+            let (known, waiting) = recall.end((1, 7), &first, settled);
+            assert_eq!((known, waiting.unwrap().message.id()), (true, "busy"));
+        }
+    }
+
+    #[test]
+    fn what_ends_before_it_comes_again_is_settled_or_forgotten() {
+        for (settled, seen) in [(true, Seen::Settled), (false, Seen::Unknown)] {
+            let mut recall = recall();
+            assert!(recall.end((1, 7), &message("busy"), settled).1.is_none());
+            assert_eq!(recall.seen(&delivery("busy", "body", "true").message), seen);
+        }
+    }
+
+    #[test]
+    fn one_that_waited_ends_with_its_epoch_and_the_first_is_still_in_work() {
+        let mut recall = recall();
+        assert!(recall.wait(delivery("busy", "body", "true")).is_none());
+        let remains = Remains { settled: vec![], in_work: vec![(3, message("busy"))] };
+        assert_eq!(recall.remember(2, remains).len(), 1);
+        assert!(recall.knows((1, 7), &message("busy")) && !recall.knows((2, 3), &message("busy")));
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut recall = recall();
+        for number in 0..KEEP * 3 {
+            recall.remember(2, Remains { settled: vec![message(&number.to_string())], in_work: vec![] });
+        }
+        assert_eq!((recall.known.len(), recall.settled.len()), (KEEP + 1, KEEP));
+    }
+
+    #[test]
+    fn a_broker_without_stable_ids_is_never_believed() {
+        let mut recall = Recall::new(10);
+        recall.set_flavour(Flavour::RabbitMq);
+        recall.remember(1, Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))] });
+        assert!(recall.known.is_empty());
+    }
+}
