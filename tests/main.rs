@@ -8,6 +8,7 @@
     reason = "a test that fails says so by a panic, and nothing here is used from outside"
 )]
 
+mod ack_modes;
 mod brokers;
 mod check;
 mod documents;
@@ -15,10 +16,13 @@ mod faults;
 mod instances;
 mod limits;
 mod operate;
+mod order;
 mod plugins;
 mod processors;
 mod program;
+mod queues;
 mod readme;
+mod redelivery;
 mod regression;
 mod sandbox;
 mod send;

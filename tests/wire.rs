@@ -7,10 +7,15 @@ mod connect;
 mod consume;
 mod produce;
 mod resend;
+mod settle;
 
 use std::{
     net::TcpListener,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -71,6 +76,7 @@ fn subscribed(listener: &TcpListener, greeting: &[(&str, &str)]) -> Peer {
 struct Passing {
     deliveries: mpsc::Sender<Delivery>,
     room: Notify,
+    wanted: AtomicBool,
 }
 
 impl Intake for Passing {
@@ -82,6 +88,9 @@ impl Intake for Passing {
     }
     fn room(&self) -> &Notify {
         &self.room
+    }
+    fn wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
     }
 }
 
@@ -95,17 +104,18 @@ struct Consumer {
     runtime: Runtime,
     state: watch::Receiver<SessionState>,
     deliveries: mpsc::Receiver<Delivery>,
-    _phase: watch::Sender<Phase>,
+    intake: Arc<Passing>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Consumer {
     fn start(options: ConnectOptions, subscription: Subscription) -> Self {
         let (runtime, (phase, is_phase)) = (runtime(), watch::channel(Phase::Run));
         let (passed, deliveries) = mpsc::channel();
-        let intake = Passing { deliveries: passed, room: Notify::new() };
-        let (session, state) = Session::new(options, subscription, Arc::new(intake), is_phase);
+        let intake = Arc::new(Passing { deliveries: passed, room: Notify::new(), wanted: AtomicBool::new(true) });
+        let (session, state) = Session::new(options, subscription, intake.clone(), is_phase);
         runtime.spawn(session.run());
-        Self { runtime, state, deliveries, _phase: phase }
+        Self { runtime, state, deliveries, intake, phase }
     }
 
     fn take(&self) -> Delivery {

@@ -195,6 +195,7 @@ impl Buffer {
     ///
     /// # Errors
     /// It is not held.
+    #[expect(clippy::result_large_err, reason = "a delivery that cannot be held goes back whole, once, at the end")]
     pub fn hold(&self, reader: usize, mut delivery: Delivery, due: Instant) -> Result<(), Delivery> {
         delivery.compact();
         let bytes = delivery.message.byte_len();

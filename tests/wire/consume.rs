@@ -54,6 +54,7 @@ fn header_values_are_unescaped_as_the_version_says() {
 /// `server` of CONNECTED, ack mode, the one header that bounds what the broker sends ahead.
 const WINDOWS: &[(&str, AckMode, Option<&str>)] = &[
     ("ActiveMQ/6.3.1", AckMode::ClientIndividual, Some("activemq.prefetchSize:100")),
+    ("ActiveMQ/6.3.1", AckMode::Client, Some("activemq.prefetchSize:100")),
     ("ActiveMQ/6.3.1", AckMode::Auto, Some("activemq.prefetchSize:100")),
     ("ActiveMQ-Artemis/2.44.0 Engine", AckMode::ClientIndividual, Some("consumer-window-size:204800")),
     ("ActiveMQ-Artemis/2.44.0 Engine", AckMode::Auto, Some("consumer-window-size:-1")),
@@ -68,8 +69,8 @@ fn subscribe_bounds_the_window_in_the_words_of_the_broker() {
         let (listener, options) = listen();
         let _consumer = Consumer::start(options, Subscription { ack_mode: *ack_mode, ..subscription() });
         let mut peer = greeted(&listener, &greeting("1.2", server));
-        let mode = if *ack_mode == AckMode::Auto { "ack:auto" } else { "ack:client-individual" };
-        let mut lines = vec![mode, "destination:/queue/in", "id:stompbox", "receipt:subscribed"];
+        let mode = format!("ack:{}", ack_mode.as_str());
+        let mut lines = vec![mode.as_str(), "destination:/queue/in", "id:stompbox", "receipt:subscribed"];
         lines.extend(window);
         lines.sort_unstable();
         assert_eq!(peer.expect("SUBSCRIBE").unwrap().lines(), lines, "{server:?}");

@@ -123,3 +123,123 @@ fn a_waiting_lane_is_woken_by_arrivals_and_by_due_retries() {
         assert_eq!(lane.join().unwrap(), ["due", "arrived"]);
     });
 }
+
+/// A delivery with a value of the header `k`.
+fn valued(session: &Arc<FakeSession>, id: &str, value: &str) -> Delivery {
+    let mut delivery = session.delivery(id, b"");
+    let mut message = (*delivery.message).clone();
+    message.headers = [("message-id", id), ("k", value)].into_iter().collect();
+    delivery.message = Arc::new(message);
+    delivery
+}
+
+#[test]
+fn equal_values_come_one_at_a_time_and_in_order() {
+    let buffer = with(BufferOptions { order_by: Some("k".into()), ..options() });
+    let session = FakeSession::new();
+    let of = |id: &str| valued(&session, id, &id[..1]);
+    buffer.push(&mut vec![of("a1"), of("a2"), of("b1"), delivery("x"), of("a3"), of("b2"), delivery("y")]);
+    let take = |reader| buffer.take(reader).unwrap().delivery;
+    let (a1, b1, x) = (take(0), take(1), take(0));
+    assert_eq!([&a1, &b1, &x].map(|taken| taken.message.id().to_owned()), ["a1", "b1", "x"]);
+    // A retry keeps its turn.
+    buffer.hold(0, a1, Instant::now()).unwrap();
+    let a1 = take(0);
+    assert_eq!(a1.message.id(), "a1");
+    assert!(a1.ack());
+    let a2 = take(1);
+    assert_eq!(a2.message.id(), "a2");
+    drop(b1);
+    assert_eq!(["b2", "y"], [take(0), take(0)].map(|taken| taken.message.id().to_owned()));
+    drop(a2);
+    assert_eq!(take(1).message.id(), "a3");
+    assert_eq!(buffer.lock().waiting.len(), 0);
+}
+
+#[test]
+fn a_backlog_of_one_value_does_not_hide_the_others() {
+    let buffer = with(BufferOptions { max_len: 10_000, order_by: Some("k".into()), ..options() });
+    let session = FakeSession::new();
+    let mut many: Vec<_> = (0..5_000).map(|number| valued(&session, &number.to_string(), "same")).collect();
+    many.push(valued(&session, "other", "other"));
+    buffer.push(&mut many);
+    let first = buffer.take(0).unwrap().delivery;
+    assert_eq!(ids(&buffer, 1, 1), ["other"]);
+    drop(first);
+    assert_eq!(ids(&buffer, 0, 4_999), (1..5_000).map(|number: usize| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_closed_ordered_buffer_in_mode_auto_finishes_what_is_parked() {
+    let buffer = with(BufferOptions { finish_all: true, order_by: Some("k".into()), ..options() });
+    let session = FakeSession::new();
+    buffer.push(&mut vec![valued(&session, "1", "v"), valued(&session, "2", "v")]);
+    let first = buffer.take(0).unwrap().delivery;
+    buffer.close();
+    thread::scope(|scope| {
+        let lane = scope.spawn(|| ids(&buffer, 1, 1));
+        while buffer.lock().idle == 0 {
+            thread::yield_now();
+        }
+        drop(first);
+        assert_eq!(lane.join().unwrap(), ["2"]);
+    });
+    assert!(buffer.take(0).is_none());
+}
+
+#[test]
+fn stale_deliveries_make_room_wherever_they_are() {
+    let buffer = with(BufferOptions { order_by: Some("k".into()), ..options() });
+    let (dead, session) = (FakeSession::new(), FakeSession::new());
+    buffer.push(&mut vec![valued(&dead, "1", "v"), valued(&dead, "2", "v"), valued(&session, "3", "v")]);
+    buffer.hold(0, dead.delivery("held", b""), Instant::now() + Duration::from_secs(3600)).unwrap();
+    dead.alive.store(false, Relaxed);
+    buffer.forget_stale();
+    assert_eq!(buffer.counts(), (1, 0, 0));
+    assert_eq!(ids(&buffer, 0, 1), ["3"]);
+    assert!(buffer.hold(0, dead.delivery("late", b""), Instant::now()).is_err());
+    assert_eq!((buffer.lock().bytes, buffer.host.used.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn what_is_overdue_is_given_back_and_retries_come_before() {
+    let buffer = with(BufferOptions { max_hold: Duration::from_secs(10), ..options() });
+    let old = Instant::now().checked_sub(Duration::from_secs(11)).unwrap();
+    let aged = |id: &str| {
+        let mut delivery = delivery(id);
+        delivery.received = old;
+        delivery
+    };
+    buffer.push(&mut vec![aged("1"), delivery("2")]);
+    buffer.hold(0, aged("held"), Instant::now() + Duration::from_secs(3600)).unwrap();
+    assert!(buffer.is_overdue(&aged("x")) && !buffer.is_overdue(&delivery("y")));
+    buffer.give_back_overdue();
+    assert_eq!(ids(&buffer, 0, 1), ["2"]);
+    assert_eq!(buffer.counts().1, 0);
+    assert_eq!(buffer.latest_retry(&aged("x")), old + Duration::from_secs(9));
+}
+
+#[test]
+fn while_all_lanes_rest_nothing_is_wanted() {
+    let buffer = with(BufferOptions { max_rest: Duration::ZERO, ..options() });
+    let first = buffer.rest();
+    assert!(buffer.wanted(), "another lane is at work");
+    let second = buffer.rest();
+    assert!(!buffer.wanted());
+    drop(first);
+    assert!(buffer.wanted());
+    drop(second);
+    let patient = with(options());
+    let _both = (patient.rest(), patient.rest());
+    assert!(patient.wanted(), "not yet");
+}
+
+#[test]
+fn at_the_end_of_mode_client_what_is_held_is_run_and_the_rest_dropped() {
+    let buffer = with(BufferOptions { finish_held: true, ..options() });
+    buffer.push(&mut vec![delivery("waiting")]);
+    buffer.hold(0, delivery("held"), Instant::now() + Duration::from_secs(3600)).unwrap();
+    buffer.close();
+    assert_eq!(ids(&buffer, 0, 1), ["held"]);
+    assert!(buffer.take(0).is_none());
+}

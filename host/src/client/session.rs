@@ -342,8 +342,8 @@ impl Session {
         }
         let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
-        let durable = self.subscription.durable.is_some();
-        if !durable && !(epoch.draining && self.subscription.ack_mode == AckMode::Auto) {
+        let done = epoch.draining && self.subscription.ack_mode == AckMode::Auto;
+        if !(done || self.subscription.durable.is_some()) {
             self.subscription.put_unsubscribe(connection)?;
         }
         connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;

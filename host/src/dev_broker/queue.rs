@@ -77,7 +77,7 @@ pub(super) struct Entry {
 /// Messages in the order of their numbers, and who competes for them.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// None for the private queue of a topic's subscription.
+    /// None for the private queue of a topic's subscription; of a durable one its name.
     pub(super) name: Option<Arc<str>>,
     pub(super) waiting: VecDeque<Entry>,
     /// How many of its messages consumers hold.
@@ -85,6 +85,8 @@ pub(super) struct Queue {
     consumers: Vec<SubId>,
     /// The index of the consumer whose turn it is.
     turn: usize,
+    /// It belongs to a durable subscription and stays when that has no consumer.
+    pub(super) durable: bool,
 }
 
 impl Queue {
@@ -133,6 +135,6 @@ impl Queue {
 
     /// Whether nothing would be lost without it.
     pub(super) fn is_unused(&self) -> bool {
-        self.waiting.is_empty() && self.consumers.is_empty()
+        self.waiting.is_empty() && self.consumers.is_empty() && !self.durable
     }
 }

@@ -38,12 +38,13 @@ pub(super) struct Session {
     peer: PeerId,
     version: Option<Version>,
     beats: Beats,
+    client_id: Option<String>,
 }
 
 impl Session {
     /// Creates a session that waits for CONNECT.
     pub(super) fn new(peer: PeerId) -> Self {
-        Self { peer, version: None, beats: Beats::default() }
+        Self { peer, version: None, beats: Beats::default(), client_id: None }
     }
 
     /// The version agreed on; none before CONNECT.
@@ -176,7 +177,18 @@ impl Session {
             Some("client-individual") => AckMode::Individual,
             Some(other) => return Err(Refusal::Protocol(format!("there is no ack mode {other}"))),
         };
-        state.subscribe(self.peer, Wanted { id, destination, mode, prefetch: prefetch(frame)? })
+        let durable = self.durable_name(frame)?;
+        let durable = durable.as_deref();
+        state.subscribe(self.peer, Wanted { id, destination, mode, prefetch: prefetch(frame)?, durable })
+    }
+
+    /// As in ActiveMQ, a durable subscription belongs to a client id.
+    fn durable_name(&self, frame: &Frame) -> Result<Option<String>, Refusal> {
+        let Some(name) = frame.headers.get("activemq.subscriptionName") else { return Ok(None) };
+        match &self.client_id {
+            Some(client) => Ok(Some(format!("durable {client} {name}"))),
+            None => Err(Refusal::Protocol("a durable subscription needs a client-id in CONNECT".to_owned())),
+        }
     }
 
     /// UNSUBSCRIBE names the subscription by its id; 1.0 clients that gave none by the destination.

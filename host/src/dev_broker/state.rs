@@ -88,6 +88,8 @@ struct Subscription {
     queue: QueueId,
     /// Where the queue is private to it.
     topic: Option<Arc<str>>,
+    /// Its queue stays when the connection goes.
+    durable: bool,
     mode: AckMode,
     prefetch: usize,
     last_tag: u64,

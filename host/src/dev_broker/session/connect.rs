@@ -68,6 +68,7 @@ impl Session {
             [("server", SERVER), ("version", version.as_str()), ("session", &session), ("heart-beat", &beats)];
         encode(output, version, Command::Connected, headers, b"").map_err(|e| Refusal::Protocol(e.to_string()))?;
         self.version = Some(version);
+        self.client_id = frame.headers.get("client-id").map(str::to_owned);
         Ok(Flow::Next)
     }
 }

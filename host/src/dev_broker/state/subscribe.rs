@@ -34,6 +34,8 @@ pub(in crate::dev_broker) struct Wanted<'a> {
     pub(in crate::dev_broker) mode: AckMode,
     /// How many deliveries may be un-acked, at least 1.
     pub(in crate::dev_broker) prefetch: usize,
+    /// The name of a durable subscription of a topic, unique in the broker.
+    pub(in crate::dev_broker) durable: Option<&'a str>,
 }
 
 impl State {
@@ -49,13 +51,16 @@ impl State {
         }
         let id = SubId(self.next_id());
         let topic = wanted.destination.starts_with(TOPIC).then(|| Arc::from(wanted.destination));
-        let queue = match &topic {
-            Some(topic) => self.private_queue(topic),
-            None => self.queue_named(wanted.destination),
+        let durable = topic.is_some() && wanted.durable.is_some();
+        let queue = match (&topic, wanted.durable) {
+            (Some(topic), Some(name)) => self.durable_queue(topic, name),
+            (Some(topic), None) => self.private_queue(topic),
+            (None, _) => self.queue_named(wanted.destination),
         };
         let Wanted { mode, prefetch, .. } = wanted;
         let wire_id = wanted.id.map(Arc::from);
-        let sub = Subscription { peer, wire_id, queue, topic, mode, prefetch, last_tag: 0, unacked: BTreeMap::new() };
+        let unacked = BTreeMap::new();
+        let sub = Subscription { peer, wire_id, queue, topic, durable, mode, prefetch, last_tag: 0, unacked };
         self.subscriptions.insert(id, sub);
         if let Some(queue) = self.queues.get_mut(&queue) {
             queue.add_consumer(id);
@@ -74,11 +79,27 @@ impl State {
         id
     }
 
-    /// Closes a subscription; its deliveries go back to the queue.
+    /// The queue of a durable subscription: the one that it left, or a new one.
+    fn durable_queue(&mut self, topic: &Arc<str>, name: &str) -> QueueId {
+        let id = self.queue_named(name);
+        let queues = self.topics.entry(topic.clone()).or_default();
+        if !queues.contains(&id) {
+            queues.push(id);
+        }
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.durable = true;
+        }
+        id
+    }
+
+    /// Closes a subscription; its deliveries go back to the queue. A durable one is deleted.
     pub(in crate::dev_broker) fn unsubscribe(&mut self, peer: PeerId, id: &str) -> Result<(), Refusal> {
         let Some(state) = self.peers.get_mut(&peer) else { return Ok(()) };
         let sub = state.subscriptions.remove(id).ok_or_else(|| Refusal::UnknownSubscription(id.to_owned()))?;
         let unsent = state.outbox.withdraw(sub);
+        if let Some(sub) = self.subscriptions.get_mut(&sub) {
+            sub.durable = false;
+        }
         self.detach(sub, unsent);
         Ok(())
     }
@@ -94,8 +115,8 @@ impl State {
         let given_back = sub.unacked.into_values().map(|entry| Entry { redelivered: true, ..entry });
         queue.give_back(given_back.chain(unsent).collect());
         match sub.topic {
-            Some(topic) => self.drop_private_queue(&topic, sub.queue),
-            None => self.dispatch(sub.queue),
+            Some(topic) if !sub.durable => self.drop_private_queue(&topic, sub.queue),
+            _ => self.dispatch(sub.queue),
         }
         self.drop_if_unused(sub.queue);
     }
@@ -104,6 +125,9 @@ impl State {
         if let Some(queue) = self.queues.remove(&id) {
             let bytes = queue.waiting.iter().map(|entry| entry.message.size).sum();
             self.release(bytes);
+            if let Some(name) = queue.name {
+                self.names.remove(&name);
+            }
         }
         if let Some(queues) = self.topics.get_mut(topic) {
             queues.retain(|queue| *queue != id);

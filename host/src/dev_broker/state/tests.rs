@@ -36,7 +36,7 @@ impl Broker {
         mode: AckMode,
         prefetch: usize,
     ) -> Result<(), Refusal> {
-        self.state.subscribe(peer, Wanted { id: Some(id), destination, mode, prefetch })
+        self.state.subscribe(peer, Wanted { id: Some(id), destination, mode, prefetch, durable: None })
     }
 
     fn send(&mut self, destination: &str, bodies: &[&str]) {
@@ -324,4 +324,25 @@ fn open_transactions_are_bounded_and_forgotten_with_their_connection() {
     let peer = broker.peer();
     broker.state.begin(peer, "t").unwrap();
     broker.state.stage_send(peer, "t", QUEUE, &message).unwrap();
+}
+
+#[test]
+fn a_durable_subscription_keeps_what_is_sent_until_it_is_deleted() {
+    let mut broker = Broker::new();
+    let wanted =
+        Wanted { id: Some("s"), destination: "/topic/t", mode: AckMode::Auto, prefetch: 10, durable: Some("d") };
+    let mut peer = broker.peer();
+    for sent in ["1", "2"] {
+        broker.state.subscribe(peer, wanted).unwrap();
+        broker.state.remove_peer(peer);
+        broker.send("/topic/t", &[sent]);
+        peer = broker.peer();
+        broker.state.subscribe(peer, wanted).unwrap();
+        assert_eq!(broker.take(peer), [sent]);
+        broker.state.remove_peer(peer);
+        peer = broker.peer();
+    }
+    broker.state.subscribe(peer, wanted).unwrap();
+    broker.state.unsubscribe(peer, "s").unwrap();
+    assert!(broker.state.queues.is_empty() && broker.state.topics.is_empty() && broker.state.names.is_empty());
 }

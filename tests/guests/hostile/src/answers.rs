@@ -1,5 +1,7 @@
 //! Processors that answer properly, with each answer there is.
 
+use std::time::Duration;
+
 use stompbox_sdk::{Context, Error, Message, Output, Processor};
 
 use crate::macros::processor;
@@ -23,6 +25,14 @@ processor! {
 }
 
 processor! {
+    /// Asks for a retry on the first attempt of a message whose body ends in a 3, else forwards.
+    Stumble: |message| match (message.attempt, message.body.last()) {
+        (1, Some(b'3')) => Err(Error::retry("three", "it stumbles over a 3").after(Duration::from_millis(30))),
+        _ => forward(message),
+    }
+}
+
+processor! {
     /// Rejects each message.
     RejectAll: |_| Err(Error::reject("never", "every message is rejected"))
 }
@@ -30,6 +40,26 @@ processor! {
 processor! {
     /// Says each time that a service is away.
     UnavailableAlways: |_| Err(Error::unavailable("away", "the service never comes back"))
+}
+
+/// Says on its first two calls that a service is away, then forwards.
+#[derive(Debug)]
+pub struct AwayTwice {
+    calls: u32,
+}
+
+impl Processor for AwayTwice {
+    const NAME: &'static str = "AwayTwice";
+    const SUMMARY: &'static str = "Says on its first two calls that a service is away, then forwards.";
+
+    fn initialize(_: &Context) -> Result<Self, String> {
+        Ok(Self { calls: 0 })
+    }
+
+    fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
+        self.calls += 1;
+        if self.calls <= 2 { Err(Error::unavailable("away", "the service comes back")) } else { forward(message) }
+    }
 }
 
 /// Fails to initialize.

@@ -12,7 +12,7 @@ mod hangs;
 mod keeps;
 mod snoops;
 
-pub use answers::{Echo, InitFails, RejectAll, RetryAlways, RetryTwice, UnavailableAlways};
+pub use answers::{AwayTwice, Echo, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
 pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
 pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
 pub use hangs::{Sleep, Slow, Spin, SpinInit, SpinOn, SpinTerminate};
@@ -25,6 +25,8 @@ stompbox_sdk::export!(
     RejectAll,
     RetryAlways,
     RetryTwice,
+    Stumble,
+    AwayTwice,
     UnavailableAlways,
     MemoryBomb,
     Panic,
