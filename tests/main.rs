@@ -17,6 +17,7 @@ mod instances;
 mod limits;
 mod operate;
 mod order;
+mod outputs;
 mod plugins;
 mod processors;
 mod program;
@@ -29,6 +30,7 @@ mod send;
 mod servers;
 mod settlement;
 mod sources;
+mod state;
 mod tidy;
 mod wire;
 

@@ -69,6 +69,7 @@ fn message(body: &str) -> Message {
         headers: [("message-id", "m-1"), ("destination", "/queue/in"), ("ack", "secret")].into_iter().collect(),
         body: body.to_owned().into(),
         received_at: SystemTime::now(),
+        stable_from: None,
     }
 }
 

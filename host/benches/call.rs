@@ -50,6 +50,7 @@ fn message(headers: usize) -> Message {
         headers: names.iter().map(|name| (name.as_str(), "a value of usual length")).collect(),
         body: Bytes::from_static(BODY),
         received_at: SystemTime::now(),
+        stable_from: None,
     }
 }
 

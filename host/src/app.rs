@@ -3,6 +3,7 @@
 //! [`App::prepare`] checks everything that can be checked without a socket; [`Prepared::start`] spawns;
 //! [`Running::drain`] ends in the order that loses nothing. Nothing here decides about a message.
 
+mod state;
 mod wiring;
 
 use std::{
@@ -31,12 +32,13 @@ use crate::{
     sandbox::{Engine, EngineConfig, PluginDirs, SandboxError},
     settle::Settler,
     source::{Source, Stop},
+    state_dir::StateError,
     status::{Link, ProcessorStatus, QueueStatus, Status},
     telemetry::Logs,
 };
 
-use self::wiring::Wiring;
 pub(crate) use self::wiring::{connect_options, dead_letter_of, send_headers, unsupported_server};
+use self::{state::State, wiring::Wiring};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(6);
@@ -50,6 +52,17 @@ pub enum PrepareError {
     /// Components are missing or wrong, or need what this version has not.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Processors(Vec<Problem>),
+}
+
+/// Why a host cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its `state_dir` is another host's, or cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The system refuses a thread for a lane.
+    #[error("no thread for a lane")]
+    Lane(#[from] std::io::Error),
 }
 
 /// A configuration whose components are loaded and checked.
@@ -75,6 +88,8 @@ pub struct Running {
     in_work: Vec<TaskTracker>,
     lanes: Vec<thread::JoinHandle<()>>,
     sources: Arc<Stop>,
+    /// Last: it is let go when all else has ended.
+    state: State,
 }
 
 /// How a drain ended.
@@ -133,12 +148,13 @@ impl Prepared {
     /// Starts everything; must be called within a tokio runtime. Connections come up on their own.
     ///
     /// # Errors
-    /// `admin.listen` cannot be had, or the system refuses a thread.
-    pub fn start(self) -> std::io::Result<Running> {
+    /// The `state_dir` or `admin.listen` cannot be had, or the system refuses a thread.
+    pub fn start(self) -> Result<Running, StartError> {
+        let state = State::open(self.config.state_dir.as_deref(), self.lanes())?;
         let admin = self.config.admin.map(|admin| Admin::bind(admin.listen)).transpose()?;
         let (consume, consuming) = watch::channel(Phase::Run);
         let (send, sending) = watch::channel(Phase::Run);
-        let mut wiring = Wiring::new(&self.config, consuming, sending);
+        let mut wiring = Wiring::new(&self.config, consuming, sending, &state);
         let mut running = Running {
             status: Arc::default(),
             admin: None,
@@ -151,20 +167,26 @@ impl Prepared {
             in_work: Vec::new(),
             lanes: Vec::new(),
             sources: Arc::default(),
+            state: State::default(),
         };
         let mut status = Status { logs: self.logs, ..Status::default() };
         for (processor, generation) in &self.generations {
             status.processors.push(if processor.in_queue.is_some() {
                 let settler = wiring.settler(processor, generation);
-                running.start_lanes(processor, generation, settler)?
+                running.start_lanes(processor, generation, settler, &state)?
             } else {
                 running.start_source(processor, wiring.source(processor, generation, &running.sources))?
             });
         }
         running.connect(wiring, &self.config, &mut status);
+        running.state = state;
         running.status = Arc::new(status);
         running.admin = admin.map(|admin| admin.serve(running.status.clone())).transpose()?;
         Ok(running)
+    }
+
+    fn lanes(&self) -> usize {
+        self.generations.iter().map(|(processor, _)| processor.n_threads).sum()
     }
 }
 
@@ -183,6 +205,7 @@ impl Running {
         processor: &Processor,
         generation: &Generation,
         settler: Arc<Settler>,
+        state: &State,
     ) -> std::io::Result<ProcessorStatus> {
         let in_work = TaskTracker::new();
         for number in 0..processor.n_threads {
@@ -192,6 +215,7 @@ impl Running {
                 generation: generation.clone(),
                 verbose: processor.verbose,
                 in_work: in_work.clone(),
+                slot: state.slot(self.lanes.len()),
             };
             let name = format!("{}-{number}", processor.name);
             self.lanes.push(thread::Builder::new().name(name).spawn(move || lane.run())?);

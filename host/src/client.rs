@@ -25,7 +25,7 @@ pub use connection::Connection;
 pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
 pub use probe::{Probe, Right};
-pub use producer::{OnDone, Producer, ProducerTask, Rejected, SendRequest};
+pub use producer::{OnDone, Outgoing, OutputId, Producer, ProducerTask, Rejected, SendRequest};
 pub use session::{AckMode, Phase, Session, SessionState, Subscription};
 pub use tls::Tls;
 

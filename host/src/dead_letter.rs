@@ -117,6 +117,7 @@ mod tests {
             headers: headers_in.iter().copied().collect(),
             body: Bytes::new(),
             received_at: SystemTime::now(),
+            stable_from: None,
         };
         let origin = Origin { processor: "p".into(), module: "a.b".into(), digest: "d1".into(), generation: 3 };
         headers(&message, &origin, &reason, 2, UNIX_EPOCH + Duration::from_millis(1_700_000_000_123))

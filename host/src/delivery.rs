@@ -29,6 +29,9 @@ pub struct Message {
     pub body: Bytes,
     /// When the host read it (wall clock).
     pub received_at: SystemTime,
+    /// Where in `message-id` the part begins that every delivery of this message has; none where the broker
+    /// makes a new id each time. Known to the session, which knows the broker.
+    pub stable_from: Option<usize>,
 }
 
 impl Message {
@@ -36,6 +39,15 @@ impl Message {
     #[must_use]
     pub fn id(&self) -> &str {
         self.headers.get("message-id").unwrap_or_default()
+    }
+
+    /// What names the message whenever it is delivered: the id that a Stompbox gave it, else the broker's,
+    /// where that is stable, else one of AMQP; none where nothing does.
+    #[must_use]
+    pub fn stable_id(&self) -> Option<&str> {
+        let own = self.headers.get("stompbox_id");
+        let of_broker = || self.id().get(self.stable_from?..);
+        own.or_else(of_broker).or_else(|| self.headers.get("amqp-message-id")).filter(|id| !id.is_empty())
     }
 
     /// The broker's destination.
@@ -187,6 +199,7 @@ impl Delivery {
             headers: message.headers.compact(),
             body: Bytes::copy_from_slice(&message.body),
             received_at: message.received_at,
+            stable_from: message.stable_from,
         });
         if let Some(settle) = &self.settle {
             settle.copied(self.number, &self.message);
@@ -282,6 +295,26 @@ pub trait Intake: Send + Sync {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stable_id_is_the_first_that_there_is() {
+        let id = |headers: &[(&str, &str)], stable_from| {
+            let headers = headers.iter().copied().collect();
+            let (body, received_at) = (Bytes::new(), SystemTime::now());
+            let message = Message { queue: "in".into(), headers, body, received_at, stable_from };
+            message.stable_id().map(str::to_owned)
+        };
+        let (broker, own, amqp) = (("message-id", "33,44"), ("stompbox_id", "s"), ("amqp-message-id", "a"));
+        assert_eq!(id(&[broker, own, amqp], Some(3)).as_deref(), Some("s"));
+        assert_eq!(id(&[broker, amqp], Some(3)).as_deref(), Some("44"));
+        assert_eq!(id(&[broker, amqp], None).as_deref(), Some("a"));
+        assert_eq!(id(&[broker], None), None);
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod testing {
     //! Deliveries without a broker, for unit tests.
 
@@ -303,8 +336,13 @@ pub(crate) mod testing {
 
         pub(crate) fn delivery(self: &Arc<Self>, id: &str, body: &'static [u8]) -> Delivery {
             let headers = [("message-id", id), ("destination", "/queue/in")].into_iter().collect();
-            let message =
-                Message { queue: "in".into(), headers, body: Bytes::from_static(body), received_at: SystemTime::now() };
+            let message = Message {
+                queue: "in".into(),
+                headers,
+                body: Bytes::from_static(body),
+                received_at: SystemTime::now(),
+                stable_from: Some(0),
+            };
             Delivery::new(message, self.clone())
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     outcome::{Happened, Reason},
     sandbox::{Called, Failed, Instance},
     settle::{Job, Next, Settler},
+    slots::Slot,
 };
 
 /// The first pause after an `unavailable`; it doubles up to [`MAX_PAUSE`].
@@ -43,6 +44,8 @@ pub struct Lane {
     pub verbose: bool,
     /// Counts deliveries in work for the drain.
     pub in_work: TaskTracker,
+    /// Where it says what it works on (`state_dir`).
+    pub slot: Option<Slot>,
 }
 
 /// How long a service behind the processor has been away: also for the next message.
@@ -75,11 +78,15 @@ impl Lane {
                 return;
             };
             let mut delivery = taken.delivery;
-            if !std::mem::replace(&mut delivery.counted, true) {
+            let first = !std::mem::replace(&mut delivery.counted, true);
+            if first {
                 self.metrics().received.add_one();
             }
             let job = Job { delivery, more: taken.more, token: self.in_work.token() };
-            warm = self.process(instance, job, &mut away);
+            warm = match if first { self.spared(job) } else { Some(job) } {
+                Some(job) => self.process(instance, job, &mut away),
+                None => Some(instance),
+            };
         }
     }
 
@@ -89,6 +96,19 @@ impl Lane {
             let job = Job { delivery: taken.delivery, more: taken.more, token: self.in_work.token() };
             self.settler
                 .give_up(job, Reason::new("initialize-failed", "no instance could be started before the host ended"));
+        }
+    }
+
+    /// Passes a delivery on unless its message has killed the host too often: then it is settled here.
+    fn spared(&self, mut job: Job) -> Option<Job> {
+        let times = self.slot.as_ref().map_or(0, |slot| slot.slots.crashes_of(&job.delivery.message));
+        if times == 0 {
+            return Some(job);
+        }
+        job.delivery.attempt += times - 1; // The table counts this one.
+        match self.settler.settle(job, Happened::HostCrashed { times }) {
+            Next::RunAgain(job, _) | Next::Wait(job, _) => Some(job),
+            Next::Done | Next::GivenBack(_) => None,
         }
     }
 
@@ -170,7 +190,9 @@ impl Lane {
         let _entered = delivery.span.enter();
         let metrics = self.metrics();
         metrics.calls.add_one();
+        let running = self.slot.as_ref().map(|slot| slot.enter(&delivery.message));
         let result = instance.process(&delivery.message, delivery.attempt);
+        drop(running);
         if self.verbose {
             self.report(delivery, &result);
         }

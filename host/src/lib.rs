@@ -46,6 +46,9 @@ pub mod outcome;
 pub mod settle;
 
 pub mod dead_letter;
+pub mod slots;
+pub mod spool;
+pub mod state_dir;
 
 pub mod admin;
 pub mod metrics;

@@ -77,9 +77,15 @@ pub enum Happened {
     DeadLetterConfirmed,
     /// The broker refused the dead letter.
     DeadLetterRefused {
+        /// What it told.
+        reason: Reason,
         /// Whether a `state_dir` can take it instead.
         spool: bool,
     },
+    /// The spool of the `state_dir` has the dead letter, on disk.
+    DeadLetterSpooled,
+    /// The spool could not write it.
+    SpoolFailed(Reason),
     /// `initialize` failed: there is no instance to call.
     InitializeFailed,
     /// A reload removed or disabled the processor.
@@ -134,8 +140,8 @@ pub enum Action {
     LaneWaits(Reason),
     /// Send the output again on the next connection, marked `stompbox_resent:true`.
     Resend,
-    /// Append the dead letter to the spool, fsynced.
-    Spool,
+    /// Append the dead letter, with this story, to the spool; `DeadLetterSpooled` or `SpoolFailed` follows.
+    Spool(Reason),
     /// Keep the delivery un-acked and try the dead letter again later.
     KeepDeadLetter,
     /// Raise an alarm.
@@ -170,15 +176,14 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         // The state of a warm instance may be at fault: one more try in a fresh one.
         Happened::Failed(error) if standing.faults == 0 => vec![Action::RunAgain(error.reason())],
         Happened::Failed(error) => vec![Action::DeadLetter(error.reason())],
-        Happened::OutputsConfirmed | Happened::DeadLetterConfirmed => acknowledge(standing),
+        Happened::OutputsConfirmed | Happened::DeadLetterConfirmed | Happened::DeadLetterSpooled => {
+            acknowledge(standing)
+        }
         Happened::OutputRefused(reason) => vec![retry_or_dead_letter(reason, None, standing)],
         Happened::OutputLost => vec![Action::Resend],
-        Happened::DeadLetterRefused { spool: true } => {
-            let mut actions = vec![Action::Spool, Action::Alarm(refused())];
-            actions.extend(acknowledge(standing));
-            actions
-        }
-        Happened::DeadLetterRefused { spool: false } => vec![Action::Alarm(refused()), Action::KeepDeadLetter],
+        Happened::DeadLetterRefused { reason, spool: true } => vec![Action::Alarm(refused()), Action::Spool(reason)],
+        Happened::DeadLetterRefused { spool: false, .. } => vec![Action::Alarm(refused()), Action::KeepDeadLetter],
+        Happened::SpoolFailed(reason) => vec![Action::Alarm(reason), Action::KeepDeadLetter],
         Happened::InitializeFailed => vec![Action::PauseProcessor],
         Happened::ProcessorRemoved => {
             vec![Action::GiveBack(Reason::new("processor-removed", "the processor was removed or disabled"))]

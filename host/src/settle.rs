@@ -4,41 +4,38 @@
 //! Lanes call [`Settler::settle`] with each outcome and go on without waiting; the rest of the way runs on
 //! the producer's task: when the broker has answered, [`Settler::settle_later`] asks the table again, now
 //! with the answer. Every input that is acknowledged passes [`Settler::acknowledge`]; the session writes
-//! the frame.
+//! the frame. Outputs leave in [`outputs`], dead letters in [`dead_letters`].
+
+mod dead_letters;
+mod ids;
+mod outputs;
+mod route;
+mod unconfirmed;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, error, warn};
 
 use crate::{
     buffer::Buffer,
-    client::{OnDone, Producer, Rejected, SendRequest},
-    dead_letter::{self, Origin},
-    delivery::{Delivery, Tally},
+    dead_letter::Origin,
+    delivery::Delivery,
     metrics::ProcessorMetrics,
-    outcome::{Action, Happened, Outcome, Output, Reason, Standing, decide},
+    outcome::{Action, Happened, Outcome, Reason, Standing, decide},
     retry::RetryPolicy,
+    slots::Slots,
+    spool::Spool,
 };
 
-/// Where outputs for one configured queue go.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// The connection for it.
-    pub producer: Producer,
-    /// The broker's destination.
-    pub destination: Arc<str>,
-    /// Headers written before the guest's: `persistent` and the queue's `send_headers`.
-    pub headers: Vec<(String, String)>,
-}
+pub use self::{ids::Ids, route::Route, unconfirmed::Unconfirmed};
 
 /// Settles the deliveries of one processor.
 #[derive(Debug)]
@@ -51,6 +48,14 @@ pub struct Settler {
     pub routes: BTreeMap<Arc<str>, Route>,
     /// Where its dead letters go.
     pub dead_letters: Route,
+    /// Whether several outputs of one message go in a transaction (`use_transaction` of the in queue).
+    pub use_transaction: bool,
+    /// Names its outputs.
+    pub ids: Ids,
+    /// Takes dead letters that the broker refuses (`state_dir`).
+    pub spool: Option<Arc<Spool>>,
+    /// Remembers messages that killed the host until they are settled (`state_dir`).
+    pub slots: Option<Arc<Slots>>,
     /// Who it is, for dead letters.
     pub origin: Origin,
     /// How it retries.
@@ -107,6 +112,7 @@ impl Settler {
                 Action::Hold { delay, reason } => return self.hold(job, delay, reason),
                 Action::DeadLetter(reason) => self.dead_letter(job, reason),
                 Action::KeepDeadLetter => self.keep_dead_letter(job),
+                Action::Spool(reason) => self.spool(job, reason),
                 Action::RunAgain(reason) => return self.again(job, reason),
                 Action::LaneWaits(reason) => return Next::Wait(job, reason),
                 Action::GiveBack(reason) => {
@@ -117,8 +123,6 @@ impl Settler {
                     self.alarm(&job, &reason);
                     continue;
                 }
-                // Without a spool nothing else may follow: the message is kept.
-                Action::Spool => self.keep_dead_letter(job),
                 // The producer resends and the lane pauses by themselves.
                 Action::Resend | Action::PauseProcessor => continue,
             }
@@ -141,7 +145,7 @@ impl Settler {
                 delivery.unavailable_since = None;
                 delivery.forwarded = matches!(outcome, Outcome::Ok(outputs) if !outputs.is_empty());
             }
-            Happened::DeadLetterConfirmed => delivery.dead_lettered = true,
+            Happened::DeadLetterConfirmed | Happened::DeadLetterSpooled => delivery.dead_lettered = true,
             _ => {}
         }
     }
@@ -162,6 +166,9 @@ impl Settler {
     /// Acknowledges the input: every output, or the dead letter, is confirmed.
     fn acknowledge(&self, job: Job) {
         let (received, forwarded, dead) = (job.delivery.received, job.delivery.forwarded, job.delivery.dead_lettered);
+        if let Some(slots) = &self.slots {
+            slots.settled(&job.delivery.message);
+        }
         if !job.delivery.ack() {
             self.metrics.possible_duplicates.add_one();
             return;
@@ -177,29 +184,6 @@ impl Settler {
     fn possible_duplicate(&self, job: Job) {
         debug!(processor = %self.origin.processor, id = job.delivery.message.id(), "settled after its session died");
         self.metrics.possible_duplicates.add_one();
-    }
-
-    /// Sends the outputs; the last answer settles the input.
-    fn send(self: &Arc<Self>, job: Job, outputs: Vec<Output>) {
-        let urgent = !job.more;
-        let group = Arc::new(Group {
-            settler: self.clone(),
-            missing: AtomicUsize::new(outputs.len()),
-            waiting: Mutex::new(Waiting { job: Some(job), refused: None }),
-            _weight: Weight::new(
-                &self.unconfirmed,
-                outputs.iter().map(|output| weigh(&output.headers, &output.body)).sum(),
-            ),
-        });
-        for output in outputs {
-            let group = group.clone();
-            let Some(route) = self.routes.get(&output.queue) else {
-                group.answered(Err(format!("queue {} is not one this processor may send to", output.queue)));
-                continue;
-            };
-            let done = Box::new(move |answer: Result<(), Rejected>| group.answered(answer.map_err(|r| r.to_string())));
-            route.send(output.headers, output.body, false, urgent, done);
-        }
     }
 
     /// Settles from a producer's task, where no lane is at hand to run it again.
@@ -249,141 +233,17 @@ impl Settler {
         Next::RunAgain(job, reason)
     }
 
-    fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
-        let message = &job.delivery.message;
-        warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt, code = reason.code,
-              detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
-        let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
-        let (settler, body, urgent) = (self.clone(), message.body.clone(), !job.more);
-        // Text or bytes as it came: ActiveMQ marks bytes by a content-length.
-        let as_bytes = message.headers.get("content-length").is_some();
-        let weight = Weight::new(&self.unconfirmed, weigh(&headers, &body));
-        let done = Box::new(move |answer: Result<(), Rejected>| {
-            drop(weight);
-            let happened = match answer {
-                Ok(()) => Happened::DeadLetterConfirmed,
-                Err(rejected) => {
-                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
-                    Happened::DeadLetterRefused { spool: false }
-                }
-            };
-            settler.settle_later(job, happened);
-        });
-        self.dead_letters.send(headers, body, as_bytes, urgent, done);
-    }
-
-    /// Nobody took the dead letter: the message stays un-acked and goes the same way again later. In ack
-    /// mode auto at the end of the host that is all that can be done; the log has it.
-    fn keep_dead_letter(&self, mut job: Job) {
-        job.delivery.kept = Some(Tally::new(&self.kept));
-        let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
-        if let Next::RunAgain(job, _) = self.hold_until(job, Instant::now() + self.retry.max_delay, reason) {
-            error!(processor = %self.origin.processor, id = job.delivery.message.id(),
-                   body = %String::from_utf8_lossy(&job.delivery.message.body), "lost: ack mode auto, dead letter refused, host ends");
-        }
-    }
-
     fn alarm(&self, job: &Job, reason: &Reason) {
         error!(processor = %self.origin.processor, id = job.delivery.message.id(), code = reason.code, detail = reason.detail, "alarm");
     }
 
     /// Whether so much is unconfirmed that lanes must take nothing more.
     pub fn overloaded(&self) -> bool {
-        self.unconfirmed.bytes.load(Ordering::Relaxed) > self.max_unconfirmed_bytes
-            || self.unconfirmed.messages.load(Ordering::Relaxed) > self.max_unconfirmed
+        self.unconfirmed.exceeds(self.max_unconfirmed_bytes, self.max_unconfirmed)
     }
 
     /// Whether so many messages sit here because their dead letters are refused that lanes must slow down.
     pub fn clogged(&self) -> bool {
         self.kept.load(Ordering::Relaxed) > self.max_kept
-    }
-}
-
-/// What is sent and not answered, outputs and dead letters alike.
-#[derive(Debug, Default)]
-pub struct Unconfirmed {
-    bytes: AtomicUsize,
-    messages: AtomicUsize,
-}
-
-impl Unconfirmed {
-    /// Messages and their bytes.
-    #[must_use]
-    pub fn levels(&self) -> (usize, usize) {
-        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-}
-
-/// The part of one delivery in [`Unconfirmed`], until it is dropped.
-struct Weight {
-    total: Arc<Unconfirmed>,
-    bytes: usize,
-}
-
-impl Weight {
-    fn new(total: &Arc<Unconfirmed>, bytes: usize) -> Self {
-        total.bytes.fetch_add(bytes, Ordering::Relaxed);
-        total.messages.fetch_add(1, Ordering::Relaxed);
-        Self { total: total.clone(), bytes }
-    }
-}
-
-impl Drop for Weight {
-    fn drop(&mut self) {
-        self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.total.messages.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a message takes of memory until it is confirmed, with something for its bookkeeping.
-fn weigh(headers: &[(String, String)], body: &Bytes) -> usize {
-    const BOOKKEEPING: usize = 256;
-    BOOKKEEPING + body.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-}
-
-impl Route {
-    /// Sends one message there, with the queue's headers before the given ones.
-    pub(crate) fn send(&self, headers: Vec<(String, String)>, body: Bytes, as_bytes: bool, urgent: bool, done: OnDone) {
-        let headers =
-            if self.headers.is_empty() { headers } else { self.headers.iter().cloned().chain(headers).collect() };
-        self.producer.send(
-            SendRequest { destination: self.destination.clone(), headers, body, as_bytes },
-            urgent,
-            done,
-        );
-    }
-}
-
-/// The outputs of one delivery: it is settled when all are answered.
-struct Group {
-    settler: Arc<Settler>,
-    missing: AtomicUsize,
-    waiting: Mutex<Waiting>,
-    _weight: Weight,
-}
-
-struct Waiting {
-    job: Option<Job>,
-    refused: Option<String>,
-}
-
-impl Group {
-    fn answered(&self, answer: Result<(), String>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Ok(()) => self.settler.metrics.outputs.add_one(),
-            Err(detail) => waiting.refused = Some(detail),
-        }
-        if self.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        let (job, refused) = (waiting.job.take(), waiting.refused.take());
-        drop(waiting);
-        let happened = refused.map_or(Happened::OutputsConfirmed, |detail| {
-            Happened::OutputRefused(Reason::new("output-refused", detail))
-        });
-        if let Some(job) = job {
-            self.settler.settle_later(job, happened);
-        }
     }
 }

@@ -265,8 +265,10 @@ fn a_message_that_no_ack_can_name_ends_the_session() {
     peer.wait_closed().unwrap();
 }
 
+type Greeting = &'static [(&'static str, &'static str)];
+
 /// Broker, and the headers by which it knows a durable subscription.
-const DURABLE: &[(&[(&str, &str)], &[&str])] = &[
+const DURABLE: &[(Greeting, &[&str])] = &[
     (ACTIVEMQ, &["activemq.subscriptionName:mine"]),
     (ARTEMIS, &["durable-subscription-name:mine"]),
     (RABBITMQ, &["auto-delete:false", "durable:true"]),

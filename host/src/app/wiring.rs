@@ -1,10 +1,11 @@
 //! From configured names to connected parts: one buffer and session per in queue, one producer per
-//! server for outputs and one for dead letters, one settler per processor.
+//! server and VO for outputs and one for dead letters, one settler per processor.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+use super::state::State;
 use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
     client::{self, AckMode, ConnectOptions, Phase, Producer, ProducerTask, Session, SessionState, Subscription},
@@ -12,7 +13,7 @@ use crate::{
     dead_letter::{self, Origin},
     generation::Generation,
     metrics::ProcessorMetrics,
-    settle::{Route, Settler},
+    settle::{Ids, Route, Settler},
     source::{Source, Stop},
 };
 
@@ -22,14 +23,16 @@ pub(super) struct Wiring<'a> {
     consuming: watch::Receiver<Phase>,
     sending: watch::Receiver<Phase>,
     host_bytes: Arc<HostBytes>,
+    state: &'a State,
     pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
-    by_server: BTreeMap<(Arc<str>, Use), Producer>,
+    by_server: BTreeMap<(Arc<str>, Use, Option<Arc<str>>), Producer>,
     /// The server, what the connection is for, and its task.
     pub(super) producer_tasks: Vec<(Arc<str>, &'static str, ProducerTask)>,
     pub(super) sessions: Vec<(Arc<str>, Session, watch::Receiver<SessionState>)>,
 }
 
-/// Dead letters have a connection of their own: a broker that stops taking outputs must still take them.
+/// Each VO sends over connections of its own, so that one VO's flow control does not stop another's outputs;
+/// and dead letters have a connection of their own: a broker that stops taking outputs must still take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Outputs,
@@ -37,12 +40,18 @@ enum Use {
 }
 
 impl<'a> Wiring<'a> {
-    pub(super) fn new(config: &'a Config, consuming: watch::Receiver<Phase>, sending: watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        consuming: watch::Receiver<Phase>,
+        sending: watch::Receiver<Phase>,
+        state: &'a State,
+    ) -> Self {
         Self {
             config,
             consuming,
             sending,
             host_bytes: HostBytes::new(config.buffer_bytes),
+            state,
             by_queue: BTreeMap::new(),
             by_server: BTreeMap::new(),
             producer_tasks: Vec::new(),
@@ -55,12 +64,13 @@ impl<'a> Wiring<'a> {
         let in_queue = self.queue(processor.in_queue.as_ref());
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
+        let vo = processor.vo.as_ref();
         let routes = self.routes(processor);
         let (_, destination) = dead_letter_of(processor, &in_queue);
         let dead_letters = Route {
-            producer: self.producer(&in_queue.server, Use::DeadLetters),
+            producer: self.producer(&in_queue.server, Use::DeadLetters, vo),
             destination: destination.into(),
-            headers: Vec::new(),
+            headers: None,
         };
         Arc::new(Settler {
             max_unconfirmed: window(self.config, &in_queue),
@@ -69,6 +79,8 @@ impl<'a> Wiring<'a> {
             reader,
             routes,
             dead_letters,
+            use_transaction: in_queue.use_transaction,
+            ids: Ids::new(&processor.name, generation.spec.component.digest()),
             origin: Origin {
                 processor: processor.name.clone(),
                 module: processor.module.clone(),
@@ -83,6 +95,8 @@ impl<'a> Wiring<'a> {
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
+            spool: self.state.spool.clone(),
+            slots: self.state.slots.clone(),
             kept: Arc::default(),
         })
     }
@@ -147,18 +161,20 @@ impl<'a> Wiring<'a> {
     }
 
     fn routes(&mut self, processor: &Processor) -> BTreeMap<Arc<str>, Route> {
-        processor.writes_to().filter_map(|name| Some((name.clone(), self.route(name)?))).collect()
+        let vo = processor.vo.as_ref();
+        processor.writes_to().filter_map(|name| Some((name.clone(), self.route(name, vo)?))).collect()
     }
 
-    fn route(&mut self, queue: &Arc<str>) -> Option<Route> {
+    fn route(&mut self, queue: &Arc<str>, vo: Option<&Arc<str>>) -> Option<Route> {
         let queue = self.config.queues.get(queue)?.clone();
         let headers = send_headers(&queue);
-        let producer = self.producer(&queue.server, Use::Outputs);
-        Some(Route { producer, destination: queue.destination.as_str().into(), headers })
+        let producer = self.producer(&queue.server, Use::Outputs, vo);
+        Some(Route { producer, destination: queue.destination.as_str().into(), headers: Some(headers.into()) })
     }
 
-    fn producer(&mut self, server: &Arc<str>, what: Use) -> Producer {
-        if let Some(producer) = self.by_server.get(&(server.clone(), what)) {
+    fn producer(&mut self, server: &Arc<str>, what: Use, vo: Option<&Arc<str>>) -> Producer {
+        let key = (server.clone(), what, vo.cloned());
+        if let Some(producer) = self.by_server.get(&key) {
             return producer.clone();
         }
         let (producer, task) = Producer::new(connect_options(self.config, server), self.sending.clone());
@@ -167,7 +183,7 @@ impl<'a> Wiring<'a> {
             Use::DeadLetters => "dead-letters",
         };
         self.producer_tasks.push((server.clone(), purpose, task));
-        self.by_server.insert((server.clone(), what), producer.clone());
+        self.by_server.insert(key, producer.clone());
         producer
     }
 }
@@ -237,11 +253,10 @@ pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
     let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    let host = host_gaps(config).into_iter().map(|gap| (String::new(), gap));
     let servers =
         servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
     let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
-    host.chain(servers)
+    servers
         .filter(|(_, gap)| gap.asked_for)
         .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
         .chain(loops)
@@ -278,10 +293,6 @@ struct Gap {
 
 fn gap(asked_for: bool, key: &'static str, message: &'static str) -> Gap {
     Gap { asked_for, key, message }
-}
-
-fn host_gaps(config: &Config) -> [Gap; 1] {
-    [gap(config.state_dir.is_some(), "state_dir", "not in this version yet: nothing would be kept there")]
 }
 
 /// What this version cannot do for a server.

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 
 use super::{AckMode, ClientError};
-use crate::stomp::Headers;
 
 /// Which broker answered, told apart by the `server` header of CONNECTED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,17 +117,6 @@ impl Flavour {
         text.split_once(" for queue '")?.1.split_once("' in vhost").map(|(queue, _)| queue)
     }
 
-    /// The part of a MESSAGE's id that stays the same when it is delivered again; none where each delivery
-    /// has a new one (RabbitMQ), or where nothing is known. On Artemis it is what follows the comma.
-    #[must_use]
-    pub fn stable_id(self, headers: &Headers) -> Option<&str> {
-        let id = headers.get("message-id")?;
-        match self {
-            Self::Artemis => id.split_once(',').map(|(_, stable)| stable),
-            _ => self.has_stable_ids().then_some(id),
-        }
-    }
-
     /// Whether a message can be recognised when it is delivered again.
     #[must_use]
     pub fn has_stable_ids(self) -> bool {
@@ -169,6 +157,31 @@ impl Flavour {
     #[must_use]
     pub fn survives_error(self) -> bool {
         matches!(self, Self::ActiveMq | Self::Embedded)
+    }
+
+    /// Whether the confirmation of a COMMIT confirms every SEND before it, if these have no receipts of their
+    /// own: RabbitMQ confirms it before the SENDs, and even when one failed.
+    #[must_use]
+    pub fn transactions(self) -> bool {
+        matches!(self, Self::ActiveMq | Self::Artemis | Self::Embedded)
+    }
+
+    /// Whether a SEND that bears the same `_AMQ_DUPL_ID` as an earlier one is confirmed and dropped.
+    #[must_use]
+    pub fn drops_duplicates(self) -> bool {
+        self == Self::Artemis
+    }
+
+    /// The part of a `message-id` that every delivery of the message has; none where each has its own.
+    #[must_use]
+    pub fn stable_id(self, message_id: &str) -> Option<&str> {
+        let stable = match self {
+            Self::ActiveMq | Self::Embedded => Some(message_id),
+            // `consumer,message`: the first number changes with every subscription.
+            Self::Artemis => message_id.split_once(',').map(|(_, message)| message),
+            Self::RabbitMq | Self::Unknown => None,
+        };
+        stable.filter(|id| !id.is_empty())
     }
 }
 
@@ -293,18 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stable_of_an_id() {
-        let headers: Headers = [("message-id", "33,44")].into_iter().collect();
-        for (flavour, id) in [
-            (Flavour::ActiveMq, Some("33,44")),
-            (Flavour::Embedded, Some("33,44")),
-            (Flavour::Artemis, Some("44")),
-            (Flavour::RabbitMq, None),
-            (Flavour::Unknown, None),
+    fn a_stable_id_is_what_a_redelivery_repeats() {
+        for (flavour, id, stable) in [
+            (Flavour::ActiveMq, "ID:a-1:2", Some("ID:a-1:2")),
+            (Flavour::Embedded, "m-1", Some("m-1")),
+            (Flavour::Artemis, "33,44", Some("44")),
+            (Flavour::Artemis, "44", None),
+            (Flavour::RabbitMq, "T_1@@session@@1", None),
+            (Flavour::Unknown, "1", None),
+            (Flavour::ActiveMq, "", None),
         ] {
-            assert_eq!(flavour.stable_id(&headers), id, "{flavour:?}");
+            assert_eq!(flavour.stable_id(id), stable, "{flavour:?} {id}");
         }
-        assert_eq!(Flavour::ActiveMq.stable_id(&Headers::default()), None);
     }
 
     #[test]

@@ -6,20 +6,25 @@
 //! with us: one that was lost with a connection is sent again on the next, never while the connection
 //! lives, since a broker that withholds receipts is flow control and not loss.
 
+mod entry;
 mod outbox;
+mod outgoing;
+#[cfg(test)]
+mod tests;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
-use self::outbox::Outbox;
+use self::{outbox::Outbox, outgoing::Link};
 use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, Phase, error_text};
 use crate::stomp::Command;
+
+pub use self::outgoing::{Outgoing, OutputId, SendRequest};
 
 /// How long receipts may be missing before an alarm is logged, and again each time.
 const ALARM: Duration = Duration::from_secs(60);
@@ -27,21 +32,6 @@ const GOODBYE: &str = "goodbye";
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// A connection that held this long was a good one: the back-off begins anew.
 const STABLE: Duration = Duration::from_secs(10);
-
-/// One message to be sent.
-#[derive(Debug, Clone)]
-pub struct SendRequest {
-    /// The broker's destination.
-    pub destination: Arc<str>,
-    /// Headers; the host's own (destination, receipt, content-length) are written before them, and the
-    /// first one wins.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Bytes,
-    /// Whether it travels as bytes whatever it holds: with a `content-length`. Otherwise that follows from
-    /// the body, and what is text travels as text.
-    pub as_bytes: bool,
-}
 
 /// Why a broker did not take an output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,8 +65,21 @@ impl Producer {
 
     /// Sends a message; `done` is told when the broker has confirmed or refused it. `urgent` says that
     /// nothing else will follow at once, so that waiting for company is of no use.
-    pub fn send(&self, request: SendRequest, urgent: bool, done: OnDone) {
-        self.outbox.send(request, urgent, done);
+    pub fn send(&self, message: impl Into<Outgoing>, urgent: bool, done: OnDone) {
+        self.outbox.send(message.into(), urgent, done);
+    }
+
+    /// Sends messages that stand or fall together: `done` is told once, that all are confirmed or that
+    /// none counts as sent. With `transaction` that is true at the broker as well, where it has
+    /// transactions that keep their word; elsewhere some may have arrived.
+    pub fn send_group(&self, messages: Vec<Outgoing>, transaction: bool, urgent: bool, done: OnDone) {
+        self.outbox.send_group(messages, transaction, urgent, done);
+    }
+
+    /// Whether two handles send over the same connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.outbox, &other.outbox)
     }
 
     /// The number of messages that are neither confirmed nor refused.
@@ -112,7 +115,7 @@ impl ProducerTask {
             let result = self.one_connection(&mut opened).await;
             self.connected.send_replace(false);
             let readdressed = self.learn(&result);
-            self.outbox.disconnected();
+            self.outbox.disconnected(&result.as_ref().map_or_else(ToString::to_string, |()| String::new()));
             let Err(error) = result else { return };
             if readdressed {
                 continue;
@@ -149,7 +152,7 @@ impl ProducerTask {
         connection.tolerate_flow_control()?;
         *opened = Some(Instant::now());
         self.flavour = connection.flavour;
-        self.outbox.connected(connection.version, connection.flavour);
+        self.outbox.connected(Link { version: connection.version, flavour: connection.flavour });
         self.connected.send_replace(true);
         self.serve(&mut connection).await?;
         timeout(GOODBYE_LIMIT, say_goodbye(&mut connection))
@@ -196,9 +199,13 @@ impl ProducerTask {
                 }
                 Command::Error => {
                     let text = error_text(&frame);
-                    let named =
-                        frame.headers.get("receipt-id").is_some_and(|id| self.outbox.answer(id, Err(text.clone())));
-                    if !(named && connection.flavour.survives_error()) {
+                    let survives = connection.flavour.survives_error();
+                    let expected = match frame.headers.get("receipt-id") {
+                        Some(id) => self.outbox.answer(id, Err(text.clone())),
+                        None => survives && self.outbox.complain(text.clone()),
+                    };
+                    // Artemis names what stood behind the culprit too: only its first ERROR tells something.
+                    if !(expected && survives) {
                         return Err(ClientError::Broker(text));
                     }
                     answered = true;

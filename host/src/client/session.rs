@@ -254,7 +254,10 @@ impl Session {
         if epoch.draining && acknowledged {
             return Ok(()); // Un-acked: the broker gives it to the next consumer.
         }
+        let id = frame.headers.get("message-id").unwrap_or_default();
+        let stable_from = epoch.connection.flavour.stable_id(id).map(|stable| id.len() - stable.len());
         let message = Message {
+            stable_from,
             queue: self.subscription.queue.clone(),
             headers: frame.headers,
             body: frame.body,

@@ -124,14 +124,12 @@ fn without_its_session_nothing_is_acknowledged() {
 
 #[test]
 fn a_refused_dead_letter_is_spooled_or_kept() {
-    assert_eq!(
-        decide(Happened::DeadLetterRefused { spool: true }, FIRST),
-        [Action::Spool, Action::Alarm(refused()), Action::Ack]
-    );
-    assert_eq!(
-        decide(Happened::DeadLetterRefused { spool: false }, FIRST),
-        [Action::Alarm(refused()), Action::KeepDeadLetter]
-    );
+    let refuse = |spool| decide(Happened::DeadLetterRefused { reason: why(), spool }, FIRST);
+    assert_eq!(refuse(true), [Action::Alarm(refused()), Action::Spool(why())]);
+    assert_eq!(refuse(false), [Action::Alarm(refused()), Action::KeepDeadLetter]);
+    assert_eq!(decide(Happened::DeadLetterSpooled, FIRST), [Action::Ack]);
+    assert_eq!(decide(Happened::DeadLetterSpooled, GONE), [Action::CountPossibleDuplicate]);
+    assert_eq!(decide(Happened::SpoolFailed(why()), FIRST), [Action::Alarm(why()), Action::KeepDeadLetter]);
 }
 
 #[test]

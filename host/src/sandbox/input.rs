@@ -52,6 +52,7 @@ mod tests {
             headers: all.iter().map(|name| (name, "v")).collect(),
             body: Bytes::from_static(b"body"),
             received_at: UNIX_EPOCH + Duration::from_millis(1_500),
+            stable_from: None,
         };
         let shown = headers(&input);
         let names: Vec<&str> = shown.iter().map(|(name, _)| *name).collect();

@@ -10,11 +10,12 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{OnDone, Rejected, SendRequest};
-use crate::{
-    client::{Flavour, doorbell::Doorbell, flavour::as_existing},
-    stomp::{Command, EncodeError, Version, content_length, encode},
+use super::{
+    OnDone,
+    entry::{Entry, Fate, Group, Load, parse_receipt},
+    outgoing::{Link, Outgoing, Peer},
 };
+use crate::client::doorbell::Doorbell;
 
 /// This much encoded output is written at once, whoever may follow.
 const FULL: usize = 32 << 10;
@@ -37,18 +38,19 @@ struct State {
     given: usize,
     /// Entries that are not answered.
     unconfirmed: usize,
-    peer: Option<(Version, Flavour)>,
+    link: Option<Link>,
     /// Queues that RabbitMQ has with other arguments than a SEND to them would declare.
     declared_otherwise: HashSet<String>,
     encoded: BytesMut,
-}
-
-struct Entry {
-    request: SendRequest,
-    done: OnDone,
-    /// It was on a connection that died without an answer: sent again marked, and one at a time, so
-    /// that one poison message cannot take the others with it again.
-    suspect: bool,
+    /// Transactions on this connection that are not answered.
+    transactions: usize,
+    /// Whether there was any.
+    transacted: bool,
+    /// What the broker said to a SEND without a receipt: it belongs to the next transaction that is
+    /// answered, since ActiveMQ handles the frames of a connection in order.
+    complaint: Option<String>,
+    /// Refused COMMITs whose complaint has not come: ActiveMQ writes these two ERRORs in either order.
+    owed: usize,
 }
 
 impl std::fmt::Debug for State {
@@ -62,9 +64,25 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn send(&self, request: SendRequest, urgent: bool, done: OnDone) {
+    pub(super) fn send(&self, outgoing: Outgoing, urgent: bool, done: OnDone) {
+        self.add(Load::One(outgoing), urgent, done);
+    }
+
+    /// Sends messages that stand or fall together; one alone needs no transaction.
+    pub(super) fn send_group(&self, mut messages: Vec<Outgoing>, transaction: bool, urgent: bool, done: OnDone) {
+        match (messages.pop(), messages.is_empty()) {
+            (None, _) => done(Ok(())),
+            (Some(only), true) => self.send(only, urgent, done),
+            (Some(last), false) => {
+                messages.push(last);
+                self.add(Load::Group(Group::new(messages, transaction)), urgent, done);
+            }
+        }
+    }
+
+    fn add(&self, load: Load, urgent: bool, done: OnDone) {
         let mut state = self.lock();
-        state.entries.push_back(Some(Entry { request, done, suspect: false }));
+        state.entries.push_back(Some(Entry { load, done, suspect: false }));
         state.unconfirmed += 1;
         let refused = state.encode_next();
         let (full, something) = (state.encoded.len() >= FULL, !state.encoded.is_empty());
@@ -95,9 +113,9 @@ impl Outbox {
         state.given = state.next;
     }
 
-    pub(super) fn connected(&self, version: Version, flavour: Flavour) {
+    pub(super) fn connected(&self, link: Link) {
         let mut state = self.lock();
-        state.peer = Some((version, flavour));
+        state.link = Some(link);
         let refused = state.encode_next();
         drop(state);
         self.bell.ring(true);
@@ -110,24 +128,24 @@ impl Outbox {
         let mut state = self.lock();
         let destination = format!("/queue/{queue}");
         let entries = state.entries.iter_mut().flatten();
-        entries.filter(|entry| *entry.request.destination == destination).for_each(|entry| entry.suspect = false);
+        entries.filter(|entry| entry.goes_to(&destination)).for_each(|entry| entry.suspect = false);
         state.declared_otherwise.insert(destination)
     }
 
-    /// What was in flight goes back to be sent again; what the socket never got, as if nothing had been. Only something that was sent again already, alone,
-    /// and took the connection with it a second time counts as refused.
-    pub(super) fn disconnected(&self) {
+    /// What was in flight goes back to be sent again; what the socket never got, as if nothing had been.
+    /// Only something that was sent again already, alone, and took the connection with it a second time
+    /// counts as refused, and a group of which the broker had refused a part.
+    pub(super) fn disconnected(&self, why: &str) {
         let mut state = self.lock();
-        state.peer = None;
+        state.link = None;
         state.encoded.clear();
+        state.complaint = None;
+        (state.transactions, state.transacted, state.owed) = (0, false, 0);
         let sent = state.given;
         let mut refused = Vec::new();
         for slot in state.entries.iter_mut().take(sent) {
-            if slot.as_ref().is_some_and(|entry| entry.suspect) {
-                let detail = "the connection died twice while it was in flight, the second time alone";
-                refused.extend(slot.take().map(|entry| (entry, detail.to_owned())));
-            } else if let Some(entry) = slot {
-                entry.suspect = true;
+            if let Some(reason) = slot.as_mut().and_then(|entry| entry.cut(why)) {
+                refused.extend(slot.take().map(|entry| (entry, reason)));
             }
         }
         state.unconfirmed -= refused.len();
@@ -137,35 +155,81 @@ impl Outbox {
         report(refused);
     }
 
-    /// Passes an answer to the sender; false where the id belongs to no entry.
+    /// Passes an answer to the sender; false where the id belongs to nothing that is in flight.
     pub(super) fn answer(&self, receipt_id: &str, result: Result<(), String>) -> bool {
         let mut state = self.lock();
-        let Some(entry) = state.take(receipt_id) else { return false };
-        state.unconfirmed -= 1;
-        state.forget_answered();
+        let (entry, result) = match state.answer(receipt_id, result) {
+            Answered::Unknown => return false,
+            Answered::Waits => return true,
+            Answered::Done(entry, result) => (entry, result),
+        };
         let refused = state.encode_next();
         let something = !state.encoded.is_empty();
         drop(state);
         if something {
             self.bell.ring(true);
         }
-        match result {
-            Ok(()) => (entry.done)(Ok(())),
-            Err(detail) => report(vec![(entry, detail)]),
-        }
+        entry.tell(result);
         report(refused);
         true
     }
+
+    /// Takes an ERROR that names no receipt, of a SEND in a transaction: all others have one. Returns false
+    /// where there was no transaction on this connection.
+    pub(super) fn complain(&self, text: String) -> bool {
+        let mut state = self.lock();
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else if state.transactions > 0 {
+            state.complaint.get_or_insert(text);
+        }
+        state.transacted
+    }
+}
+
+/// What became of an answer.
+enum Answered {
+    Unknown,
+    Waits,
+    Done(Entry, Result<(), String>),
 }
 
 impl State {
-    fn take(&mut self, receipt_id: &str) -> Option<Entry> {
-        let id: u64 = receipt_id.parse().ok()?;
-        let index = usize::try_from(id.checked_sub(self.first_id)?).ok()?;
-        if index >= self.next {
-            return None; // Not sent on this connection: a broker must not confirm the future.
+    fn answer(&mut self, receipt_id: &str, result: Result<(), String>) -> Answered {
+        let found = parse_receipt(receipt_id).and_then(|(id, part)| Some((self.index(id)?, part)));
+        let Some((index, part)) = found else { return Answered::Unknown };
+        let Some(slot) = self.entries.get_mut(index) else { return Answered::Unknown };
+        let Some(entry) = slot.as_mut() else { return Answered::Unknown };
+        let result = match entry.answer(part, result) {
+            Fate::Unknown => return Answered::Unknown,
+            Fate::Waits => return Answered::Waits,
+            Fate::Done(result) => result,
+        };
+        let Some(entry) = slot.take() else { return Answered::Unknown };
+        self.unconfirmed -= 1;
+        let result = if entry.in_transaction() { self.close_transaction(result) } else { result };
+        self.forget_answered();
+        Answered::Done(entry, result)
+    }
+
+    /// A transaction that the broker complained about is refused, whatever it says to COMMIT: ActiveMQ
+    /// confirms it where a SEND was wrong in itself (a header), and carries it out without that SEND.
+    fn close_transaction(&mut self, result: Result<(), String>) -> Result<(), String> {
+        self.transactions -= 1;
+        match (self.complaint.take(), result) {
+            (Some(complaint), _) => Err(complaint),
+            (None, Ok(())) => Ok(()),
+            (None, Err(detail)) => {
+                self.owed += 1;
+                Err(detail)
+            }
         }
-        self.entries.get_mut(index)?.take()
+    }
+
+    /// The place of an entry that was sent on this connection: a broker must not confirm the future.
+    fn index(&self, id: u64) -> Option<usize> {
+        let index = usize::try_from(id.checked_sub(self.first_id)?).ok()?;
+        (index < self.next).then_some(index)
     }
 
     fn forget_answered(&mut self) {
@@ -180,26 +244,32 @@ impl State {
     /// Encodes as many entries as may be in flight; returns those that cannot be expressed.
     fn encode_next(&mut self) -> Vec<(Entry, String)> {
         let mut refused = Vec::new();
-        let Some(peer) = self.peer else { return refused };
-        while let Some(slot) = self.entries.get_mut(self.next) {
+        let Some(link) = self.link else { return refused };
+        while self.next < self.entries.len() {
             let in_flight = self.next > 0; // Answered entries at the front are forgotten.
+            let suspect_in_flight = self.suspect_in_flight();
+            let id = self.first_id + self.next as u64;
+            let Some(slot) = self.entries.get_mut(self.next) else { break };
             let Some(entry) = slot else {
                 self.next += 1;
                 continue;
             };
-            if in_flight && entry.suspect || self.suspect_in_flight() {
+            if in_flight && entry.suspect || suspect_in_flight {
                 break;
             }
-            let id = self.first_id + self.next as u64;
             self.next += 1;
-            let Some(slot) = self.entries.get_mut(self.next - 1) else { break };
-            let existing = &self.declared_otherwise;
-            if let Err(error) =
-                slot.as_ref().map_or(Ok(()), |entry| encode_entry(&mut self.encoded, peer, existing, id, entry))
-            {
-                self.unconfirmed -= 1;
-                refused.extend(slot.take().map(|entry| (entry, error.to_string())));
-                self.forget_answered();
+            let peer = Peer { link, declared_otherwise: &self.declared_otherwise };
+            match entry.encode(&mut self.encoded, peer, id) {
+                Ok(()) if entry.in_transaction() => {
+                    self.transactions += 1;
+                    self.transacted = true;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    self.unconfirmed -= 1;
+                    refused.extend(slot.take().map(|entry| (entry, error.to_string())));
+                    self.forget_answered();
+                }
             }
         }
         refused
@@ -211,197 +281,8 @@ impl State {
     }
 }
 
-/// The host's headers stand first: the first of repeated ones wins. What the flavour adds stands last, so that
-/// the configuration can say otherwise.
-fn encode_entry(
-    output: &mut BytesMut,
-    (version, flavour): (Version, Flavour),
-    declared_otherwise: &HashSet<String>,
-    id: u64,
-    entry: &Entry,
-) -> Result<(), EncodeError> {
-    let request = &entry.request;
-    let existing = declared_otherwise.contains(&*request.destination);
-    let destination = if existing { as_existing(&request.destination) } else { (&*request.destination).into() };
-    let receipt = id.to_string();
-    let length = request.as_bytes.then_some(request.body.len()).or_else(|| content_length(&request.body));
-    let length = length.map(|length| length.to_string());
-    let own = [("destination", &*destination), ("receipt", receipt.as_str())];
-    let length = length.as_deref().map(|length| ("content-length", length));
-    let resent = entry.suspect.then_some(("stompbox_resent", "true"));
-    // A length of the caller's would end the body elsewhere.
-    let given = request.headers.iter().filter(|(name, _)| name != "content-length");
-    let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
-    let routing = flavour.destination_type(&request.destination);
-    let all = own.into_iter().chain(length).chain(resent).chain(given).chain(routing);
-    encode(output, version, Command::Send, all, &request.body)
-}
-
 fn report(refused: Vec<(Entry, String)>) {
-    for (Entry { request, done, .. }, detail) in refused {
-        done(Err(Rejected { destination: request.destination, detail }));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, mpsc};
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::stomp::{Decoder, Frame, FrameLimits};
-
-    /// An outbox, and what became of its sends.
-    struct Fixture {
-        outbox: Outbox,
-        answer: mpsc::Sender<(&'static str, bool)>,
-        answers: mpsc::Receiver<(&'static str, bool)>,
-    }
-
-    impl Fixture {
-        fn connected() -> Self {
-            let (answer, answers) = mpsc::channel();
-            let fixture = Self { outbox: Outbox::default(), answer, answers };
-            fixture.outbox.connected(Version::V1_2, Flavour::RabbitMq);
-            fixture
-        }
-
-        fn send(&self, body: &'static str) {
-            self.send_with(body, "plain");
-        }
-
-        fn send_with(&self, body: &'static str, value: &str) {
-            let headers = vec![("x".to_owned(), value.to_owned())];
-            let request = SendRequest {
-                destination: Arc::from("/queue/q"),
-                headers,
-                body: Bytes::from_static(body.as_bytes()),
-                as_bytes: false,
-            };
-            let answer = self.answer.clone();
-            self.outbox.send(request, false, Box::new(move |result| answer.send((body, result.is_ok())).unwrap()));
-        }
-
-        /// What would be written now.
-        fn written(&self) -> Vec<Frame> {
-            let (mut output, mut decoder) = (BytesMut::new(), Decoder::new(FrameLimits::default()));
-            self.outbox.take_into(&mut output);
-            std::iter::from_fn(|| decoder.decode(&mut output).unwrap()).collect()
-        }
-
-        fn bodies(&self) -> Vec<String> {
-            self.written().iter().map(|frame| String::from_utf8_lossy(&frame.body).into_owned()).collect()
-        }
-
-        fn answered(&self) -> Vec<(&'static str, bool)> {
-            self.answers.try_iter().collect()
-        }
-
-        fn reconnect(&self) {
-            self.outbox.disconnected();
-            self.outbox.connected(Version::V1_2, Flavour::RabbitMq);
-        }
-    }
-
-    fn receipts(frames: &[Frame]) -> Vec<String> {
-        frames.iter().map(|frame| frame.headers.get("receipt").unwrap().to_owned()).collect()
-    }
-
-    #[test]
-    fn answers_find_their_sends_in_any_order_and_once() {
-        let fixture = Fixture::connected();
-        ["a", "b", "c"].iter().for_each(|body| fixture.send(body));
-        let ids = receipts(&fixture.written());
-        assert!(fixture.outbox.answer(&ids[1], Err("no".into())));
-        assert!(fixture.outbox.answer(&ids[2], Ok(())));
-        assert!(!fixture.outbox.answer(&ids[1], Ok(())), "answered already");
-        assert!(fixture.outbox.answer(&ids[0], Ok(())));
-        assert!(!fixture.outbox.answer(&ids[0], Ok(())), "forgotten already");
-        assert_eq!(fixture.answered(), [("b", false), ("c", true), ("a", true)]);
-        assert_eq!(fixture.outbox.unconfirmed(), 0);
-        // Numbers go on: an answer that comes late must find nobody.
-        fixture.send("d");
-        assert!(!ids.contains(&receipts(&fixture.written())[0]));
-    }
-
-    #[test]
-    fn what_cannot_be_encoded_is_refused_and_nothing_else() {
-        let fixture = Fixture::connected();
-        fixture.send("a");
-        fixture.send_with("odd", "nul \0 inside");
-        fixture.send("b");
-        assert_eq!(fixture.answered(), [("odd", false)]);
-        let frames = fixture.written();
-        assert_eq!(frames.len(), 2);
-        assert!(receipts(&frames).iter().all(|id| fixture.outbox.answer(id, Ok(()))));
-        assert_eq!((fixture.answered(), fixture.outbox.unconfirmed()), (vec![("a", true), ("b", true)], 0));
-    }
-
-    #[test]
-    fn suspects_go_one_at_a_time_and_before_all_others() {
-        let fixture = Fixture::connected();
-        ["a", "b", "c"].iter().for_each(|body| fixture.send(body));
-        let ids = receipts(&fixture.written());
-        assert!(fixture.outbox.answer(&ids[1], Ok(())));
-        fixture.outbox.disconnected();
-        fixture.send("d");
-        fixture.send("e");
-        assert_eq!(fixture.bodies(), Vec::<String>::new(), "there is no connection");
-        fixture.outbox.connected(Version::V1_2, Flavour::RabbitMq);
-        for body in ["a", "c"] {
-            let frames = fixture.written();
-            assert_eq!((frames.len(), &*frames[0].body), (1, body.as_bytes()));
-            assert_eq!(frames[0].headers.get("stompbox_resent"), Some("true"));
-            let last = (ids[0].parse::<u64>().unwrap() + 4).to_string();
-            assert!(!fixture.outbox.answer(&last, Ok(())), "not sent on this connection");
-            assert!(fixture.outbox.answer(&receipts(&frames)[0], Ok(())));
-        }
-        let frames = fixture.written();
-        assert_eq!(frames.len(), 2, "the others go together again");
-        assert!(frames.iter().all(|frame| frame.headers.get("stompbox_resent").is_none()));
-        assert_eq!(fixture.answered(), [("b", true), ("a", true), ("c", true)]);
-        assert_eq!(fixture.outbox.unconfirmed(), 2);
-    }
-
-    #[test]
-    fn what_the_connection_was_not_given_is_encoded_again_and_no_suspect() {
-        let fixture = Fixture::connected();
-        ["a", "b"].iter().for_each(|body| fixture.send(body));
-        fixture.reconnect();
-        assert_eq!(fixture.bodies(), ["a", "b"], "once, and together");
-        assert_eq!(fixture.answered(), []);
-    }
-
-    /// The first cut makes a suspect, also of what was alone in flight; the second one refuses it.
-    #[test]
-    fn only_a_suspect_is_refused_at_a_cut() {
-        let fixture = Fixture::connected();
-        fixture.send("a");
-        assert_eq!(fixture.bodies(), ["a"]);
-        fixture.reconnect();
-        assert_eq!((fixture.answered(), fixture.bodies()), (vec![], vec!["a".to_owned()]));
-        fixture.send("b");
-        fixture.reconnect();
-        assert_eq!((fixture.answered(), fixture.bodies()), (vec![("a", false)], vec!["b".to_owned()]));
-        assert_eq!(fixture.outbox.unconfirmed(), 1);
-    }
-    #[test]
-    fn a_queue_of_other_arguments_gets_its_messages_without_being_declared() {
-        let fixture = Fixture::connected();
-        let to = |fixture: &Fixture| {
-            fixture
-                .written()
-                .iter()
-                .map(|frame| frame.headers.get("destination").unwrap().to_owned())
-                .collect::<Vec<_>>()
-        };
-        fixture.send("a");
-        fixture.written();
-        fixture.reconnect();
-        assert_eq!(to(&fixture), ["/queue/q"], "a suspect by now");
-        fixture.outbox.take_as_existing("q");
-        fixture.reconnect();
-        assert_eq!((fixture.answered(), to(&fixture)), (vec![], vec!["/amq/queue/q".to_owned()]));
+    for (entry, detail) in refused {
+        entry.tell(Err(detail));
     }
 }

@@ -72,7 +72,7 @@ impl Recall {
             self.settle(&message);
         }
         for (number, message) in remains.in_work {
-            let Some(id) = self.flavour.stable_id(&message.headers) else { continue };
+            let Some(id) = self.flavour.stable_id(message.id()) else { continue };
             let standing = Standing::InWork { which: (epoch, number), waiting: None };
             // One that waited for an older delivery is known already.
             self.known.entry(id.to_owned()).or_insert(Known { print: print(&message), standing });
@@ -81,7 +81,7 @@ impl Recall {
     }
 
     fn settle(&mut self, message: &Message) {
-        let Some(id) = self.flavour.stable_id(&message.headers) else { return };
+        let Some(id) = self.flavour.stable_id(message.id()) else { return };
         self.known.insert(id.to_owned(), Known { print: print(message), standing: Standing::Settled });
         self.settled.push_back(id.to_owned());
         if self.settled.len() > self.keep
@@ -97,7 +97,7 @@ impl Recall {
         if self.known.is_empty() {
             return Seen::Unknown;
         }
-        let Some(id) = self.flavour.stable_id(&message.headers) else { return Seen::Unknown };
+        let Some(id) = self.flavour.stable_id(message.id()) else { return Seen::Unknown };
         // A broker that began anew counts its ids anew: what is not marked must be of the same moment.
         let marked = message.redelivered() || message.headers.get("timestamp").is_some();
         match self.known.get(id).filter(|known| marked && known.print == print(message)).map(|known| &known.standing) {
@@ -112,7 +112,7 @@ impl Recall {
 
     /// Keeps a delivery until that of an older connection has ended; returns one that waited already.
     pub(super) fn wait(&mut self, delivery: Delivery) -> Option<Delivery> {
-        let known = self.flavour.stable_id(&delivery.message.headers).and_then(|id| self.known.get_mut(id));
+        let known = self.flavour.stable_id(delivery.message.id()).and_then(|id| self.known.get_mut(id));
         match known.map(|known| &mut known.standing) {
             Some(Standing::InWork { waiting, .. }) => waiting.replace(delivery),
             _ => Some(delivery),
@@ -121,7 +121,7 @@ impl Recall {
 
     /// Whether this delivery of an older connection would be recognised.
     pub(super) fn knows(&self, which: Which, message: &Message) -> bool {
-        let known = self.flavour.stable_id(&message.headers).and_then(|id| self.known.get(id));
+        let known = self.flavour.stable_id(message.id()).and_then(|id| self.known.get(id));
         matches!(known, Some(Known { standing: Standing::InWork { which: owner, .. }, .. }) if *owner == which)
     }
 
@@ -130,7 +130,7 @@ impl Recall {
         if !self.knows(which, message) {
             return (false, None);
         }
-        let known = self.flavour.stable_id(&message.headers).and_then(|id| self.known.remove(id));
+        let known = self.flavour.stable_id(message.id()).and_then(|id| self.known.remove(id));
         let waiting = match known.map(|known| known.standing) {
             Some(Standing::InWork { waiting, .. }) => waiting,
             _ => None,

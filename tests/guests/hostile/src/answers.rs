@@ -62,6 +62,11 @@ impl Processor for AwayTwice {
     }
 }
 
+processor! {
+    /// Makes an output of each line: `queue:text` goes to that queue, any other to the out queue.
+    FanOut: |message| Ok(fan_out(&message.body))
+}
+
 /// Fails to initialize.
 #[derive(Debug)]
 pub struct InitFails;
@@ -77,6 +82,15 @@ impl Processor for InitFails {
     fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
         forward(message)
     }
+}
+
+fn fan_out(body: &[u8]) -> Vec<Output> {
+    let lines = String::from_utf8_lossy(body);
+    let output = |line: &str| match line.split_once(':') {
+        Some((queue, text)) => Output::new(text).queue(queue),
+        None => Output::new(line),
+    };
+    lines.lines().map(output).collect()
 }
 
 /// Forwards a message.
@@ -95,6 +109,13 @@ mod tests {
             let message = Message { attempt, ..testing::message("x") };
             assert_eq!(RetryTwice.process(message).is_ok(), forwarded, "{attempt}");
         }
+    }
+
+    #[test]
+    fn each_line_is_an_output() {
+        let outputs = fan_out(b"plain\naudit:a:b");
+        assert_eq!((outputs[0].queue.as_deref(), &*outputs[0].body), (None, &b"plain"[..]));
+        assert_eq!((outputs[1].queue.as_deref(), &*outputs[1].body), (Some("audit"), &b"a:b"[..]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod hangs;
 mod keeps;
 mod snoops;
 
-pub use answers::{AwayTwice, Echo, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
+pub use answers::{AwayTwice, Echo, FanOut, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
 pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
 pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
 pub use hangs::{Sleep, Slow, Spin, SpinInit, SpinOn, SpinTerminate};
@@ -21,6 +21,7 @@ pub use snoops::{ClockAndRandom, Snoop};
 
 stompbox_sdk::export!(
     Echo,
+    FanOut,
     InitFails,
     RejectAll,
     RetryAlways,

@@ -1,0 +1,45 @@
+//! What a host keeps over restarts, where it has a `state_dir`.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    slots::{Slot, Slots},
+    spool::Spool,
+    state_dir::{StateDir, StateError},
+};
+
+/// The open `state_dir`; empty where none is configured. Dropped at the end of the host, also of one that
+/// leaves at once: what runs then did not kill it.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) spool: Option<Arc<Spool>>,
+    pub(super) slots: Option<Arc<Slots>>,
+    _dir: Option<StateDir>,
+}
+
+impl State {
+    pub(super) fn open(path: Option<&Path>, lanes: usize) -> Result<Self, StateError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let dir = StateDir::open(path)?;
+        let unusable = |name: &str| {
+            let path = dir.join(name);
+            move |source| StateError::Unusable { path, source }
+        };
+        let spool = Spool::start(dir.join("dead-letters")).map_err(unusable("dead-letters"))?;
+        let slots = Slots::open(&dir.join("slots"), lanes).map_err(unusable("slots"))?;
+        Ok(Self { spool: Some(spool.into()), slots: Some(slots.into()), _dir: Some(dir) })
+    }
+
+    /// The slot of the lane with this number.
+    pub(super) fn slot(&self, lane: usize) -> Option<Slot> {
+        self.slots.clone().map(|slots| Slot { slots, lane })
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(slots) = &self.slots {
+            slots.end();
+        }
+    }
+}

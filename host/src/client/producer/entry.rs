@@ -1,0 +1,181 @@
+//! One thing in an outbox: a single message, or the outputs of one input that stand or fall together.
+//!
+//! A group holds all its messages until the last is confirmed, since the broker is known only when it is
+//! encoded and may be another one after a break. Where the broker can, it becomes a transaction: BEGIN,
+//! SENDs without receipts, COMMIT with one, in one piece. Elsewhere each SEND has a receipt of its own.
+
+use bytes::BytesMut;
+
+use super::{
+    OnDone, Rejected,
+    outgoing::{Outgoing, Peer, Tie},
+};
+use crate::stomp::{Command, EncodeError, encode};
+
+/// What was given to the outbox, with whom to tell.
+pub(super) struct Entry {
+    pub(super) load: Load,
+    pub(super) done: OnDone,
+    /// It was on a connection that died without an answer: sent again marked, and one at a time, so
+    /// that one poison message cannot take the others with it again.
+    pub(super) suspect: bool,
+}
+
+pub(super) enum Load {
+    One(Outgoing),
+    Group(Group),
+}
+
+/// Several messages, of which all are confirmed or none counts.
+pub(super) struct Group {
+    parts: Vec<Part>,
+    /// Whether a transaction is wanted (`use_transaction`).
+    transaction: bool,
+    /// Whether it is in one on this connection.
+    pub(super) in_transaction: bool,
+    /// What the broker said to the first part that it refused.
+    refused: Option<String>,
+}
+
+struct Part {
+    outgoing: Outgoing,
+    answered: bool,
+}
+
+/// What an answer means for its entry.
+pub(super) enum Fate {
+    /// Nothing: it answers nothing that was asked.
+    Unknown,
+    /// Other parts are not answered yet.
+    Waits,
+    /// The fate of the whole.
+    Done(Result<(), String>),
+}
+
+/// The numbers in a receipt id: `7` is entry 7, `7.2` the third message of it.
+pub(super) fn parse_receipt(receipt_id: &str) -> Option<(u64, Option<usize>)> {
+    match receipt_id.split_once('.') {
+        None => Some((receipt_id.parse().ok()?, None)),
+        Some((id, part)) => Some((id.parse().ok()?, Some(part.parse().ok()?))),
+    }
+}
+
+impl Entry {
+    /// Appends its frames; on an error nothing of them.
+    pub(super) fn encode(&mut self, output: &mut BytesMut, peer: Peer<'_>, id: u64) -> Result<(), EncodeError> {
+        let start = output.len();
+        let encoded = match &mut self.load {
+            Load::One(outgoing) => outgoing.encode(output, peer, Tie::Receipt(&id.to_string()), self.suspect),
+            Load::Group(group) => group.encode(output, peer, id, self.suspect),
+        };
+        if encoded.is_err() {
+            output.truncate(start);
+        }
+        encoded
+    }
+
+    /// Whether any of it goes to this destination.
+    pub(super) fn goes_to(&self, destination: &str) -> bool {
+        match &self.load {
+            Load::One(outgoing) => *outgoing.request.destination == *destination,
+            Load::Group(group) => group.parts.iter().any(|part| *part.outgoing.request.destination == *destination),
+        }
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        matches!(&self.load, Load::Group(group) if group.in_transaction)
+    }
+
+    pub(super) fn answer(&mut self, part: Option<usize>, result: Result<(), String>) -> Fate {
+        match (&mut self.load, part) {
+            (Load::One(_), None) => Fate::Done(result),
+            (Load::Group(group), None) if group.in_transaction => Fate::Done(result),
+            (Load::Group(group), Some(part)) if !group.in_transaction => group.answer(part, result),
+            _ => Fate::Unknown,
+        }
+    }
+
+    /// The connection is gone: why it is refused now, if it is; else it is sent again, as a suspect.
+    pub(super) fn cut(&mut self, why: &str) -> Option<String> {
+        if let Load::Group(group) = &mut self.load {
+            group.in_transaction = false;
+            // What is left of it would be sent for nothing.
+            if let Some(refused) = group.refused.take() {
+                return Some(refused);
+            }
+        }
+        if std::mem::replace(&mut self.suspect, true) {
+            return Some(format!(
+                "the connection died twice while it was in flight, the second time alone; last: {why}"
+            ));
+        }
+        None
+    }
+
+    /// Tells the sender.
+    pub(super) fn tell(self, result: Result<(), String>) {
+        let Self { load, done, .. } = self;
+        done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
+    }
+}
+
+impl Load {
+    /// Where it goes; of a group all its destinations, each once.
+    fn destination(&self) -> std::sync::Arc<str> {
+        match self {
+            Self::One(outgoing) => outgoing.request.destination.clone(),
+            Self::Group(group) => {
+                let mut names: Vec<&str> = group.parts.iter().map(|part| &*part.outgoing.request.destination).collect();
+                names.sort_unstable();
+                names.dedup();
+                names.join(", ").into()
+            }
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn new(messages: Vec<Outgoing>, transaction: bool) -> Self {
+        let parts = messages.into_iter().map(|outgoing| Part { outgoing, answered: false }).collect();
+        Self { parts, transaction, in_transaction: false, refused: None }
+    }
+
+    /// What an earlier connection confirmed is not sent again.
+    fn encode(&mut self, output: &mut BytesMut, peer: Peer<'_>, id: u64, resent: bool) -> Result<(), EncodeError> {
+        let missing = self.parts.iter().filter(|part| !part.answered).count();
+        self.in_transaction = self.transaction && peer.link.flavour.transactions() && missing > 1;
+        let name = id.to_string();
+        let control = |output: &mut BytesMut, command, receipt: Option<&str>| {
+            let headers = [("transaction", name.as_str())].into_iter().chain(receipt.map(|id| ("receipt", id)));
+            encode(output, peer.link.version, command, headers, b"")
+        };
+        if self.in_transaction {
+            control(output, Command::Begin, None)?;
+        }
+        for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.answered) {
+            let receipt;
+            let tie = if self.in_transaction {
+                Tie::Transaction(&name)
+            } else {
+                receipt = format!("{name}.{index}");
+                Tie::Receipt(&receipt)
+            };
+            part.outgoing.encode(output, peer, tie, resent)?;
+        }
+        if self.in_transaction { control(output, Command::Commit, Some(&name)) } else { Ok(()) }
+    }
+
+    fn answer(&mut self, part: usize, result: Result<(), String>) -> Fate {
+        match self.parts.get_mut(part) {
+            Some(part) if !part.answered => part.answered = true,
+            _ => return Fate::Unknown,
+        }
+        if let Err(detail) = result {
+            self.refused.get_or_insert(detail);
+        }
+        if self.parts.iter().any(|part| !part.answered) {
+            return Fate::Waits;
+        }
+        Fate::Done(self.refused.take().map_or(Ok(()), Err))
+    }
+}

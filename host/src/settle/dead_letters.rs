@@ -1,0 +1,77 @@
+//! Dead letters on their way: confirmed by the broker, else spooled, then the original is acknowledged.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use tracing::{error, warn};
+
+use super::{
+    Job, Next, Settler,
+    unconfirmed::{Weight, weigh},
+};
+use crate::{
+    client::Rejected,
+    dead_letter,
+    delivery::Tally,
+    outcome::{Happened, Reason},
+    spool::Letter,
+};
+
+impl Settler {
+    pub(super) fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
+        let message = &job.delivery.message;
+        warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt, code = reason.code,
+              detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
+        let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
+        let (settler, body, urgent) = (self.clone(), message.body.clone(), !job.more);
+        // Text or bytes as it came: ActiveMQ marks bytes by a content-length.
+        let as_bytes = message.headers.get("content-length").is_some();
+        let weight = Weight::new(&self.unconfirmed, weigh(&headers, &body));
+        let done = Box::new(move |answer: Result<(), Rejected>| {
+            drop(weight);
+            let happened = match answer {
+                Ok(()) => Happened::DeadLetterConfirmed,
+                Err(rejected) => {
+                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
+                    Happened::DeadLetterRefused { reason, spool: settler.spool.is_some() }
+                }
+            };
+            settler.settle_later(job, happened);
+        });
+        self.dead_letters.send(headers, body, as_bytes, urgent, done);
+    }
+
+    /// The broker refused the dead letter: the disk takes it, and the message is acknowledged after fsync.
+    pub(super) fn spool(self: &Arc<Self>, job: Job, reason: Reason) {
+        let Some(spool) = &self.spool else { return self.keep_dead_letter(job) };
+        let message = &job.delivery.message;
+        let letter = Letter {
+            queue: message.queue.clone(),
+            destination: self.dead_letters.destination.clone(),
+            headers: dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now()),
+            body: message.body.clone(),
+        };
+        let settler = self.clone();
+        let done = move |written: Result<(), String>| {
+            let happened = match written {
+                Ok(()) => Happened::DeadLetterSpooled,
+                Err(detail) => Happened::SpoolFailed(Reason::new("spool-failed", detail)),
+            };
+            settler.settle_later(job, happened);
+        };
+        spool.append(letter, Box::new(done));
+    }
+
+    /// Nobody took the dead letter: the message stays un-acked and goes the same way again later. In ack
+    /// mode auto at the end of the host that is all that can be done; the log has it.
+    pub(super) fn keep_dead_letter(&self, mut job: Job) {
+        job.delivery.kept = Some(Tally::new(&self.kept));
+        let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
+        if let Next::RunAgain(job, _) = self.hold_until(job, Instant::now() + self.retry.max_delay, reason) {
+            error!(processor = %self.origin.processor, id = job.delivery.message.id(),
+                   body = %String::from_utf8_lossy(&job.delivery.message.body), "lost: ack mode auto, dead letter refused, host ends");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The outputs of one message on their way: a group for each server, settled when all are answered.
+//!
+//! A single output, the common case, goes alone and without any of this machinery. The broker's answers
+//! come on the producer's task.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    Job, Settler,
+    unconfirmed::{Weight, weigh},
+};
+use crate::{
+    client::{Outgoing, Producer, Rejected},
+    outcome::{Happened, Output, Reason},
+};
+
+impl Settler {
+    /// Sends the outputs; the last answer settles the input.
+    pub(super) fn send(self: &Arc<Self>, job: Job, outputs: Vec<Output>) {
+        let bytes = outputs.iter().map(|output| weigh(&output.headers, &output.body)).sum();
+        let weight = Weight::new(&self.unconfirmed, bytes);
+        match self.addressed(&job, outputs) {
+            Err(detail) => self.settle_later(job, refused(detail)),
+            Ok(Addressed::One(producer, outgoing)) => {
+                let (settler, urgent) = (self.clone(), !job.more);
+                let done = move |answer| {
+                    drop(weight);
+                    settler.sent(job, 1, answer);
+                };
+                producer.send(outgoing, urgent, Box::new(done));
+            }
+            Ok(Addressed::Many(groups)) => self.send_groups(job, groups, weight),
+        }
+    }
+
+    /// Where each output goes; an error names a queue that the processor has not.
+    fn addressed(&self, job: &Job, outputs: Vec<Output>) -> Result<Addressed, String> {
+        let ids = self.ids.of(&job.delivery.message);
+        let single = outputs.len() == 1;
+        let mut groups: Vec<(Producer, Vec<Outgoing>)> = Vec::new();
+        for (index, output) in outputs.into_iter().enumerate() {
+            let Some(route) = self.routes.get(&output.queue) else {
+                return Err(format!("queue {} is not one this processor may send to", output.queue));
+            };
+            let id = ids.as_ref().map(|ids| ids.id(index, &output));
+            let outgoing = route.outgoing(output.headers, output.body, id);
+            if single {
+                return Ok(Addressed::One(route.producer.clone(), outgoing));
+            }
+            match groups.iter_mut().find(|(producer, _)| producer.is_same(&route.producer)) {
+                Some((_, group)) => group.push(outgoing),
+                None => groups.push((route.producer.clone(), vec![outgoing])),
+            }
+        }
+        Ok(Addressed::Many(groups))
+    }
+
+    fn send_groups(self: &Arc<Self>, job: Job, groups: Vec<(Producer, Vec<Outgoing>)>, weight: Weight) {
+        let urgent = !job.more;
+        let outputs = groups.iter().map(|(_, group)| group.len()).sum();
+        let state = Waiting { missing: groups.len(), outputs, job: Some(job), refused: None, _weight: weight };
+        let waiting = Arc::new(Mutex::new(state));
+        for (producer, group) in groups {
+            let (settler, waiting) = (self.clone(), waiting.clone());
+            let done = Box::new(move |answer| settler.group_answered(&waiting, answer));
+            producer.send_group(group, self.use_transaction, urgent, done);
+        }
+    }
+
+    fn group_answered(self: &Arc<Self>, waiting: &Mutex<Waiting>, answer: Result<(), Rejected>) {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(rejected) = answer {
+            waiting.refused.get_or_insert(rejected);
+        }
+        waiting.missing -= 1;
+        if waiting.missing > 0 {
+            return;
+        }
+        let answer = mem::take(&mut waiting.refused).map_or(Ok(()), Err);
+        let (job, outputs) = (waiting.job.take(), waiting.outputs);
+        drop(waiting);
+        if let Some(job) = job {
+            self.sent(job, outputs, answer);
+        }
+    }
+
+    /// All outputs of a delivery are answered. Where one was refused none of them counts as sent.
+    fn sent(self: &Arc<Self>, job: Job, outputs: usize, answer: Result<(), Rejected>) {
+        let happened = match answer {
+            Ok(()) => {
+                self.metrics.outputs.add(outputs as u64);
+                Happened::OutputsConfirmed
+            }
+            Err(rejected) => refused(rejected.to_string()),
+        };
+        self.settle_later(job, happened);
+    }
+}
+
+fn refused(detail: String) -> Happened {
+    Happened::OutputRefused(Reason::new("output-refused", detail))
+}
+
+/// Outputs with the connections they go over.
+enum Addressed {
+    One(Producer, Outgoing),
+    /// A group for each server.
+    Many(Vec<(Producer, Vec<Outgoing>)>),
+}
+
+/// What several groups have in common.
+struct Waiting {
+    /// Groups without an answer.
+    missing: usize,
+    outputs: usize,
+    job: Option<Job>,
+    refused: Option<Rejected>,
+    _weight: Weight,
+}
