@@ -285,3 +285,19 @@ fn a_reader_that_is_gone_is_no_failure() {
     assert_eq!(end(child), (Some(0), String::new(), String::new()));
     peer.join().unwrap();
 }
+
+/// The parameters of the queue apply to what is sent to it, and stand before what the command line adds.
+#[test]
+fn persistent_and_send_headers_of_the_queue_apply() {
+    let (listener, dir, file) = scripted();
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    config["queues"]["q"]["persistent"] = json!(false);
+    config["queues"]["q"]["send_headers"] = json!({"vo": "atlas"});
+    let mut child = start(&write(dir.path(), &config), &["q", "--header", "kind:x"], Stdio::piped());
+    child.stdin.take().unwrap().write_all(b"x\n").unwrap();
+    let mut peer = login(&listener);
+    let received = peer.serve("SEND").unwrap();
+    assert_eq!(received.lines_but_receipt(), ["destination:/queue/x", "kind:x", "persistent:false", "vo:atlas"]);
+    peer.serve("DISCONNECT").unwrap();
+    assert_eq!(end(child).0, Some(0));
+}

@@ -38,7 +38,7 @@ use crate::status::Status;
 /// Connections at once; more wait in the kernel.
 const MAX_CONNECTIONS: usize = 16;
 /// How long one may last: each answers one request.
-const MAX_LIFE: Duration = Duration::from_secs(10);
+const MAX_LIFE: Duration = Duration::from_secs(5);
 /// The engine's version; a test compares it with what is built.
 const WASMTIME_VERSION: &str = "48.0.8";
 

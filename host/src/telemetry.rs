@@ -57,7 +57,7 @@ pub fn init(filter: &str, format: LogFormat) -> Result<Logs, String> {
     let lines = lines.log_internal_errors(false);
     let started = match format {
         LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).with_ansi(false).try_init(),
     };
     started.map_err(|error| error.to_string()).map(|()| logs)
 }

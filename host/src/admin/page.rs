@@ -175,12 +175,10 @@ impl Writer<'_, '_> {
     fn host(&mut self, dropped_lines: Option<u64>) -> fmt::Result {
         let version = vec![("version", env!("CARGO_PKG_VERSION")), ("wasmtime", super::WASMTIME_VERSION)];
         self.gauges("build_info", "Always 1; the versions are labels", std::iter::once((version, 1)))?;
-        let dropped = dropped_lines.map(|lines| (Labels::new(), lines));
-        self.counters(
-            "log_lines_dropped",
-            "Log lines that nobody can read because the reader stalled or went away",
-            dropped.into_iter(),
-        )
+        let Some(lines) = dropped_lines else { return Ok(()) };
+        let help = "Log lines that nobody can read because the reader stalled or went away";
+        let mut metric = self.0.encode_descriptor("log_lines_dropped", help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&lines, None)
     }
 
     fn latency(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {

@@ -1,8 +1,8 @@
 //! A processor that keeps something from message to message.
 
-use stompbox_sdk::{Context, Error, Message, Output, Processor};
+use stompbox_sdk::{Context, Error, Message, Output, Processor, counter};
 
-/// Returns how many messages this instance has seen; traps on the first attempt of the body "trap".
+/// Returns how many messages this instance has seen, and counts them, once under a bad name; traps on the first attempt of the body "trap".
 #[derive(Debug)]
 pub struct Count {
     seen: u64,
@@ -19,6 +19,8 @@ impl Processor for Count {
 
     fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
         self.seen += 1;
+        counter("seen", 1);
+        counter("No name at all", 1);
         if message.body == b"trap" && message.attempt == 1 {
             std::process::abort();
         }
