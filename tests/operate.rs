@@ -106,7 +106,7 @@ fn metrics_count_filtered_and_unsent() {
 fn metrics_count_failures_by_kind_retries_and_dead_letters() {
     for (class, code, extra) in [
         ("Panic", "trap", json!({})),
-        ("SpinOn", "fuel", json!({"limits": {"fuel": 1_000_000}})),
+        ("Spin", "fuel", json!({"limits": {"fuel": 1_000_000}})),
         ("MemoryBomb", "memory", json!({})),
         ("BadHeader", "output-invalid", json!({})),
         ("OutputFlood", "output-limit", json!({})),

@@ -28,8 +28,11 @@ pub(super) fn render(status: &Arc<Status>) -> Result<String, fmt::Error> {
 #[derive(Debug)]
 struct Page(Arc<Status>);
 
+/// Where a number comes from.
+type Value<T> = fn(&T) -> u64;
+
 /// Name, help, and where the number comes from.
-type Row<T> = (&'static str, &'static str, fn(&T) -> u64);
+type Row<T> = (&'static str, &'static str, Value<T>);
 
 /// Counters of a processor; `_total` is added to their names.
 const COUNTED: [Row<ProcessorMetrics>; 6] = [
@@ -43,11 +46,8 @@ const COUNTED: [Row<ProcessorMetrics>; 6] = [
     ("fuel", "Fuel used by all calls, about one unit for each WebAssembly instruction", |did| did.fuel.get()),
 ];
 
-/// One way in which a delivery ends, and how often it did.
-type Outcome = (&'static str, fn(&ProcessorMetrics) -> u64);
-
 /// How a delivery can end.
-const OUTCOMES: [Outcome; 4] = [
+const OUTCOMES: [(&str, Value<ProcessorMetrics>); 4] = [
     ("forwarded", |did| did.forwarded.get()),
     ("filtered", |did| did.filtered.get()),
     ("dead_lettered", |did| did.dead_lettered.get()),
