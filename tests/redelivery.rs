@@ -138,7 +138,8 @@ fn max_hold_s_brings_retries_forward() {
 #[test]
 fn max_hold_s_gives_back_what_waits_for_a_lane() {
     let target = Target::embedded();
-    let one = one(&target, "Slow", "client-individual", json!({"params": {"ms": 4_000}}));
+    let patient = json!({"params": {"ms": 4_000}, "limits": {"fuel": 1_000_000_000_000_u64}});
+    let one = one(&target, "Slow", "client-individual", patient);
     let mut config = one.config.clone();
     config["max_hold_s"] = json!(1);
     let host = Host::start(&config);

@@ -345,11 +345,15 @@ impl Session {
         }
         let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
-        let done = epoch.draining && self.subscription.ack_mode == AckMode::Auto;
-        if !(done || self.subscription.durable.is_some()) {
+        // In ack mode auto the drain has told the broker already.
+        let told = epoch.draining && self.subscription.ack_mode == AckMode::Auto;
+        let durable = self.subscription.durable.is_some();
+        if !(durable || told) {
             self.subscription.put_unsubscribe(connection)?;
         }
-        connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
+        if !(durable && told) {
+            connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
+        }
         loop {
             while let Some(frame) = connection.next_frame()? {
                 match frame.command {
