@@ -98,6 +98,7 @@ impl Session {
     /// Consumes until the phase is over; breaks are logged and mended here.
     pub async fn run(mut self) {
         let end = self.run_epochs().await;
+        self.acks.end();
         self.state.send_replace(end);
     }
 

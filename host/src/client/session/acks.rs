@@ -139,6 +139,14 @@ impl Acks {
         drop((waited, released));
     }
 
+    /// The session is over: nothing will be recognised any more.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        let recall = mem::replace(&mut state.recall, Recall::new(0));
+        drop(state);
+        drop(recall);
+    }
+
     /// Numbers what was read together.
     pub(super) fn admit(&self, batch: &mut Vec<Delivery>) {
         if batch.is_empty() || self.mode == AckMode::Auto {
