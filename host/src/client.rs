@@ -152,14 +152,16 @@ pub enum ClientError {
     },
 }
 
-/// The text of an ERROR frame, one line, bounded.
+/// The text of an ERROR frame, one line, bounded. ActiveMQ's body is a stack trace, whose last cause is why.
 pub(crate) fn error_text(frame: &Frame) -> String {
     debug_assert_eq!(frame.command, Command::Error);
     let mut text = frame.headers.get("message").unwrap_or("no message header").to_owned();
-    let body = String::from_utf8_lossy(frame.body.get(..frame.body.len().min(300)).unwrap_or_default());
-    if let Some(line) = body.lines().map(str::trim).find(|line| !line.is_empty() && !text.contains(line)) {
-        text.push_str(": ");
-        text.push_str(line);
+    let body = String::from_utf8_lossy(frame.body.get(..frame.body.len().min(64 << 10)).unwrap_or_default());
+    let cause = body.lines().rev().find(|line| line.starts_with("Caused by: "));
+    let first = || body.lines().map(str::trim).find(|line| !line.is_empty() && !text.contains(line));
+    if let Some(line) = cause.or_else(first) {
+        let line = line.get(..line.floor_char_boundary(300)).unwrap_or(line);
+        text = format!("{text}: {line}");
     }
     text.replace(char::is_control, " ")
 }
@@ -195,6 +197,16 @@ mod tests {
     use super::*;
 
     const MAX: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn an_error_is_told_with_its_cause() {
+        let text =
+            |body: &'static str| error_text(&Frame::new(Command::Error, [("message", "COMMIT FAILED")], body.into()));
+        assert_eq!(text(""), "COMMIT FAILED");
+        assert_eq!(text("COMMIT FAILED\n\nmore\nand more"), "COMMIT FAILED: more");
+        let trace = "XAException: COMMIT FAILED\n\tat x\nCaused by: A\n\tat y\nCaused by: no rights\n\t... 5 more\n";
+        assert_eq!(text(trace), "COMMIT FAILED: Caused by: no rights");
+    }
 
     #[test]
     fn pauses_double_up_to_the_ceiling_and_begin_anew() {

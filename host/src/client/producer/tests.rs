@@ -284,7 +284,21 @@ fn a_complaint_refuses_the_transaction_that_is_answered_next() {
         assert!(fixture.outbox.answer(id, Ok(())));
     }
     assert_eq!(fixture.answered(), [("first", true), ("bad", false), ("good", true)]);
-    assert!(!fixture.outbox.complain("for nobody".into()), "there is none any more");
+}
+
+/// The two ERRORs come in either order; the next transaction is innocent.
+#[test]
+fn a_complaint_that_comes_late_harms_nobody() {
+    let fixture = Fixture::connected_to(Flavour::ActiveMq);
+    fixture.send_group("bad", &["a", "b"], true);
+    fixture.send_group("good", &["c", "d"], true);
+    assert!(fixture.outbox.answer("0", Err("COMMIT FAILED".into())));
+    assert!(fixture.outbox.complain("no rights".into()));
+    assert!(fixture.outbox.answer("1", Ok(())));
+    assert!(fixture.outbox.complain("and another of the same transaction".into()));
+    assert_eq!(fixture.answered(), [("bad", false), ("good", true)]);
+    fixture.reconnect();
+    assert!(!fixture.outbox.complain("on a connection without transactions".into()));
 }
 
 #[test]
