@@ -25,11 +25,14 @@ pub(super) struct Wiring<'a> {
     host_bytes: Arc<HostBytes>,
     state: &'a State,
     pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
-    by_server: BTreeMap<(Arc<str>, Use, Option<Arc<str>>), Producer>,
+    by_server: BTreeMap<Sending, Producer>,
     /// The server, what the connection is for, and its task.
     pub(super) producer_tasks: Vec<(Arc<str>, &'static str, ProducerTask)>,
     pub(super) sessions: Vec<(Arc<str>, Session, watch::Receiver<SessionState>)>,
 }
+
+/// Whose connection to which server, for what.
+type Sending = (Arc<str>, Use, Option<Arc<str>>);
 
 /// Each VO sends over connections of its own, so that one VO's flow control does not stop another's outputs;
 /// and dead letters have a connection of their own: a broker that stops taking outputs must still take them.
