@@ -1,7 +1,9 @@
 //! The ground under the other suites: the brokers start and die as they should, each sender reaches them,
 //! and the host's own client keeps its word.
 
+mod facts;
 mod host_client;
+mod routing;
 
 use std::{
     collections::HashSet,
@@ -11,13 +13,16 @@ use std::{
 };
 
 use crate::harness::{
-    activemq::{self, ActiveMq, Classic},
-    broker,
+    activemq::{ActiveMq, Classic},
+    artemis::{Artemis, Instance},
+    broker::{self, Broker, Kind},
     client::Client,
     free_port,
     malformed::malformed,
     messages::status_messages,
     python,
+    rabbitmq::{Rabbit, RabbitMq},
+    target::Target,
 };
 
 fn texts(messages: &[crate::harness::client::Msg]) -> Vec<String> {
@@ -39,10 +44,11 @@ fn activemq_starts_and_round_trips() {
 }
 
 #[test]
-fn activemq_wants_a_login() {
-    let broker = ActiveMq::shared();
-    assert!(Client::connect(broker.address(), None).is_err());
-    assert!(Client::connect(broker.address(), Some((activemq::USERNAME, "wrong"))).is_err());
+fn brokers_want_a_login() {
+    for target in [Target::activemq(), Target::rabbitmq(), Target::artemis()] {
+        assert!(Client::connect(target.address, None).is_err());
+        assert!(Client::connect(target.address, Some((broker::USERNAME, "wrong"))).is_err());
+    }
 }
 
 #[test]
@@ -65,7 +71,20 @@ fn activemq_copies_topics_to_consumer_queues() {
 
 #[test]
 fn activemq_keeps_messages_over_a_crash() {
-    let mut broker = ActiveMq::own().unwrap();
+    keeps_messages_over_a_crash(&mut ActiveMq::own().unwrap());
+}
+
+#[test]
+fn rabbitmq_keeps_messages_over_a_crash() {
+    keeps_messages_over_a_crash(&mut RabbitMq::own().unwrap());
+}
+
+#[test]
+fn artemis_keeps_messages_over_a_crash() {
+    keeps_messages_over_a_crash(&mut Artemis::own().unwrap());
+}
+
+fn keeps_messages_over_a_crash<K: Kind>(broker: &mut Broker<K>) {
     let sent = status_messages(500, 1);
     broker.connect().unwrap().send_all("/queue/e2e.crash", &sent).unwrap();
     broker.kill().unwrap();
@@ -77,21 +96,37 @@ fn activemq_keeps_messages_over_a_crash() {
 
 #[test]
 fn activemq_dies_with_its_owner() {
+    dies_with_its_owner::<Classic>();
+}
+
+#[test]
+fn rabbitmq_dies_with_its_owner() {
+    dies_with_its_owner::<Rabbit>();
+}
+
+#[test]
+fn artemis_dies_with_its_owner() {
+    dies_with_its_owner::<Instance>();
+}
+
+fn dies_with_its_owner<K: Kind>() {
     // This process stands for a test run: it holds the pipe, and is killed before it can clean up.
     let mut owner = Command::new("sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
-    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let ports: Vec<u16> = (0..K::PORTS).map(|_| free_port()).collect();
     let dir = folder.path().join("broker");
-    let mut script =
-        broker::start_script::<Classic>(&dir, &[port], "always", owner.stdout.take().unwrap().into()).unwrap();
-    let limit = Instant::now() + Duration::from_secs(120);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    let pipe = owner.stdout.take().unwrap().into();
+    let mut script = broker::start_script::<K>(&dir, &ports, "always", pipe).unwrap();
+    let limit = Instant::now() + Duration::from_secs(180);
+    while TcpStream::connect(("127.0.0.1", ports[0])).is_err() {
         assert!(Instant::now() < limit && script.try_wait().unwrap().is_none(), "the broker does not start");
         std::thread::sleep(Duration::from_millis(50));
     }
     owner.kill().unwrap();
     owner.wait().unwrap();
     broker::wait(&mut script).unwrap();
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    // None of its ports is served any more: no helper stays behind either.
+    assert!(ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()));
     assert!(!dir.exists());
 }
 
@@ -108,7 +143,7 @@ fn panda_sender_reaches_activemq() {
 fn sends_all(script: &str, destination: &str) {
     let broker = ActiveMq::shared();
     let sent = status_messages(200, 3);
-    python::send(script, broker, destination, &sent).unwrap();
+    python::send(script, broker.address(), destination, &sent).unwrap();
     let got = texts(&broker.connect().unwrap().drain_queue(destination).unwrap());
     assert_eq!(got.iter().collect::<HashSet<_>>(), sent.iter().collect(), "{script}");
     assert_eq!(got.len(), sent.len());

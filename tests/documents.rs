@@ -7,7 +7,7 @@ use stompbox::app::Drained;
 
 use crate::harness::{
     activemq::ActiveMq,
-    host::{Host, wait_until},
+    host::{Host, One, wait_until},
     messages::{Expected, status_cases},
     python,
     target::Target,
@@ -39,17 +39,17 @@ fn the_documents_configuration_works_on_activemq_with_pandas_sender() {
     let statuses: Vec<_> = status_cases(300, 5);
     let mut lines: Vec<String> = statuses.iter().map(|case| String::from_utf8(case.body.clone()).unwrap()).collect();
     lines.push("this is not JSON".into());
-    python::send("send_panda.py", &broker, "/queue/jedi_jobtaskstatus", &lines).unwrap();
+    python::send("send_panda.py", broker.address(), "/queue/jedi_jobtaskstatus", &lines).unwrap();
     python::send(
         "send_stomp.py",
-        &broker,
+        broker.address(),
         "/queue/jedi_contents_feeder",
         &[json!({"msg_type": "jedi_contents_feeder", "taskid": 5}).to_string()],
     )
     .unwrap();
     python::send(
         "send_stomp.py",
-        &broker,
+        broker.address(),
         "/queue/Consumer.jedi.atlas.idds",
         &[json!({"msg_type": "work_processing"}).to_string()],
     )
@@ -73,7 +73,6 @@ fn the_documents_configuration_works_on_activemq_with_pandas_sender() {
 /// The same with an `out_queue`, and in the document's default ack mode: outputs are read back.
 #[test]
 fn with_an_out_queue_the_outputs_arrive() {
-    let broker = ActiveMq::shared();
     let target = Target::activemq();
     let (from, to) = (Target::destination("jobtaskstatus"), Target::destination("panda_idds"));
     let mut config = document(&target);
@@ -87,7 +86,7 @@ fn with_an_out_queue_the_outputs_arrive() {
     let cases = status_cases(400, 6);
     for (script, half) in [("send_panda.py", &cases[..200]), ("send_stomp.py", &cases[200..])] {
         let lines: Vec<String> = half.iter().map(|case| String::from_utf8(case.body.clone()).unwrap()).collect();
-        python::send(script, broker, &from, &lines).unwrap();
+        python::send(script, target.address, &from, &lines).unwrap();
     }
     host.wait_ended("push_jobtask_status", 400);
     assert_eq!(host.drain(), Drained::Clean);
@@ -105,7 +104,7 @@ fn with_an_out_queue_the_outputs_arrive() {
 fn a_host_that_starts_before_its_broker_waits_for_it() {
     let mut broker = ActiveMq::own().unwrap();
     let target = Target::real(&broker);
-    let one = crate::harness::host::One::new(&target, "Echo", json!({}));
+    let one = One::new(&target, "Echo", json!({}));
     let mut config = one.config.clone();
     config["guard_period"] = json!(1);
     let host = Host::start(&config);
@@ -116,4 +115,35 @@ fn a_host_that_starts_before_its_broker_waits_for_it() {
     wait_until("the message", || did.forwarded.get() == 1);
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!(target.drain(&one.to).len(), 1);
+}
+
+/// PanDA's own classes on both sides of the host. They know nothing of Artemis's routing types, so there they need
+/// the acceptor with prefixes.
+fn pandas_classes_exchange_messages(target: &Target) {
+    let one = One::new(target, "Echo", json!({}));
+    let host = Host::start(&one.config);
+    let mut lines: Vec<String> =
+        (0..60).map(|number| json!({"taskid": number, "site": "h\u{e4}lt"}).to_string()).collect();
+    python::send("send_panda.py", target.address, &one.from, &lines).unwrap();
+    host.wait_ended("one", 60);
+    let mut read = python::listen(target.address, &one.to, 60).unwrap();
+    assert_eq!(host.drain(), Drained::Clean);
+    (read.sort(), lines.sort());
+    assert_eq!(read, lines);
+    assert_eq!(target.drain(&one.to), [], "acknowledged");
+}
+
+#[test]
+fn pandas_sender_and_listener_on_activemq() {
+    pandas_classes_exchange_messages(&Target::activemq());
+}
+
+#[test]
+fn pandas_sender_and_listener_on_rabbitmq() {
+    pandas_classes_exchange_messages(&Target::rabbitmq());
+}
+
+#[test]
+fn pandas_sender_and_listener_on_artemis() {
+    pandas_classes_exchange_messages(&Target::artemis_prefixed());
 }

@@ -8,7 +8,7 @@ use crate::harness::{
     host::{Host, One},
     malformed::malformed,
     messages::status_messages,
-    target::Target,
+    target::{Target, on_every_broker},
 };
 
 /// Text and bytes, small and large, valid JSON and not.
@@ -46,12 +46,6 @@ fn forwarding_changes_nothing(target: &Target) {
     assert_eq!((target.drain(&one.from).len(), target.drain(&one.dead).len()), (0, 0));
 }
 
-#[test]
-fn forwarding_on_the_embedded_broker() {
-    forwarding_changes_nothing(&Target::embedded());
-}
-
-#[test]
-fn forwarding_on_activemq() {
-    forwarding_changes_nothing(&Target::activemq());
+on_every_broker! {
+    forwarding_changes_nothing
 }

@@ -103,7 +103,8 @@ fn a_rejected_message_keeps_its_story(target: &Target) {
     assert_eq!(header("stompbox_digest").len(), 64);
     assert_eq!(header("stompbox_original_destination"), one.from);
     assert!(!header("stompbox_error_code").is_empty() && !header("stompbox_error_detail").is_empty());
-    assert!(header("stompbox_original_message_id").contains(':'));
+    assert!(!header("stompbox_original_message_id").is_empty());
+    assert!(dead[0].headers.iter().all(|(_, value)| !value.starts_with("t-")), "the sender's receipt: {:?}", dead[0]);
     assert!(header("stompbox_failed_at").parse::<u64>().unwrap() > 1_700_000_000_000);
 }
 
@@ -191,7 +192,8 @@ fn bytes_stay_bytes_and_text_stays_text(target: &Target) {
     sorted.sort();
     assert_eq!(bodies(&out), sorted);
     let lengths: BTreeMap<_, _> = out.iter().map(|m| (m.body.clone(), m.header("content-length").is_some())).collect();
-    assert!(!lengths[&b"plain".to_vec()], "text travels as text");
+    // RabbitMQ and Artemis give every message a content-length.
+    assert_eq!(lengths[&b"plain".to_vec()], target.counts_text(), "text travels as text");
     assert!(lengths[&vec![0, 159, 146, 150, 0]], "bytes travel as bytes");
 }
 
@@ -228,9 +230,16 @@ fn ack_mode_auto_settles_what_was_read(target: &Target) {
     crate::harness::host::wait_until("the first arrived", || did.received.get() > 0);
     assert_eq!(host.drain(), Drained::Clean);
     let (out, left) = (target.drain(&one.to), target.drain(&one.from));
-    let all = texts(&[out, left].concat());
-    assert_eq!(all.len(), 200, "sent or still with the broker");
-    assert_eq!(all, numbered(200));
+    assert_eq!(once(target, texts(&[out, left].concat())), numbered(200), "sent or still with the broker");
+}
+
+/// Artemis forgets what it sends in mode auto only some time after it has sent it: what an UNSUBSCRIBE meets in
+/// between is delivered again.
+fn once(target: &Target, mut sorted: Vec<String>) -> Vec<String> {
+    if target.is_artemis() {
+        sorted.dedup();
+    }
+    sorted
 }
 
 fn without_an_out_queue_nothing_is_sent(target: &Target) {
@@ -251,5 +260,5 @@ fn ack_mode_auto_gives_up_what_no_instance_could_take(target: &Target) {
     target.client().send_all(&one.from, &numbered(10)).unwrap();
     assert_eq!(host.drain(), Drained::Clean);
     let (dead, left) = (target.drain(&one.dead), target.drain(&one.from));
-    assert_eq!(texts(&[dead, left].concat()), numbered(10), "a dead letter or still with the broker");
+    assert_eq!(once(target, texts(&[dead, left].concat())), numbered(10), "a dead letter or still with the broker");
 }

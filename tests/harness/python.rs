@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     sync::{Mutex, OnceLock, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    activemq::{ActiveMq, PASSCODE, USERNAME},
+    broker::{PASSCODE, USERNAME},
     root,
 };
 
@@ -27,15 +28,23 @@ pub fn run(script: &str, arguments: &[&str]) -> Result<String> {
 }
 
 /// Sends one message a line with `send_stomp.py` or `send_panda.py`; returns when the broker has them.
-pub fn send(script: &str, broker: &ActiveMq, destination: &str, lines: &[String]) -> Result<()> {
+pub fn send(script: &str, address: SocketAddr, destination: &str, lines: &[String]) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new()?;
     for line in lines {
         writeln!(file, "{line}")?;
     }
-    let (host, port) = (broker.address().ip().to_string(), broker.address().port().to_string());
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
     let path = file.path().to_str().context("the path of a temporary file is text")?;
     run(script, &[&host, &port, USERNAME, PASSCODE, destination, path])?;
     Ok(())
+}
+
+/// Reads that many messages of a queue with PanDA's listener class, acknowledges them as PanDA's agent does, and
+/// returns their bodies.
+pub fn listen(address: SocketAddr, destination: &str, count: usize) -> Result<Vec<String>> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let said = run("listen_panda.py", &[&host, &port, USERNAME, PASSCODE, destination, &count.to_string()])?;
+    Ok(said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
 /// The environment's Python, made at the first use if `tests/run` has not made it.

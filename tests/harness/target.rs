@@ -21,6 +21,8 @@ use super::{
 pub struct Target {
     pub address: SocketAddr,
     login: Option<(&'static str, &'static str)>,
+    /// What the broker calls itself.
+    server: String,
     embedded: Option<(BrokerHandle, Runtime)>,
 }
 
@@ -32,7 +34,7 @@ impl Target {
         let broker = runtime.block_on(bound).unwrap();
         let (address, handle) = (broker.local_addr(), broker.handle());
         runtime.spawn(broker.run(std::future::pending::<()>()));
-        Self { address, login: None, embedded: Some((handle, runtime)) }
+        Self { address, login: None, server: String::new(), embedded: Some((handle, runtime)) }
     }
 
     /// The ActiveMQ that all tests share.
@@ -57,12 +59,23 @@ impl Target {
 
     /// A real broker of the test's own.
     pub fn real<K: Kind>(broker: &Broker<K>) -> Self {
-        Self { address: broker.address(), login: Some((USERNAME, PASSCODE)), embedded: None }
+        let server = broker.connect().unwrap().greeting().header("server").unwrap_or_default().to_owned();
+        Self { address: broker.address(), login: Some((USERNAME, PASSCODE)), server, embedded: None }
     }
 
     /// The controls of the embedded broker.
     pub fn handle(&self) -> &BrokerHandle {
         &self.embedded.as_ref().expect("an embedded broker").0
+    }
+
+    /// Whether it is an Artemis.
+    pub fn is_artemis(&self) -> bool {
+        self.server.starts_with("ActiveMQ-Artemis/")
+    }
+
+    /// Whether it gives text a content-length too, as RabbitMQ and Artemis do.
+    pub fn counts_text(&self) -> bool {
+        self.is_artemis() || self.server.starts_with("RabbitMQ/")
     }
 
     /// A client of the tests' own.

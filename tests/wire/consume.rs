@@ -70,8 +70,11 @@ fn subscribe_bounds_the_window_in_the_words_of_the_broker() {
         let _consumer = Consumer::start(options, Subscription { ack_mode: *ack_mode, ..subscription() });
         let mut peer = greeted(&listener, &greeting("1.2", server));
         let mode = format!("ack:{}", ack_mode.as_str());
-        let mut lines = vec![mode.as_str(), "destination:/queue/in", "id:stompbox", "receipt:subscribed"];
+        let rabbit = server.starts_with("RabbitMQ/");
+        let destination = if rabbit { "destination:/amq/queue/in" } else { "destination:/queue/in" };
+        let mut lines = vec![mode.as_str(), destination, "id:stompbox", "receipt:subscribed"];
         lines.extend(window);
+        lines.extend(server.starts_with("ActiveMQ-Artemis/").then_some("subscription-type:ANYCAST"));
         lines.sort_unstable();
         assert_eq!(peer.expect("SUBSCRIBE").unwrap().lines(), lines, "{server:?}");
     }
@@ -89,6 +92,23 @@ fn configured_headers_stand_before_the_window_and_behind_the_destination() {
     assert_eq!(subscribe.header("activemq.prefetchSize"), Some("7"));
     assert_eq!(subscribe.header("destination"), Some("/queue/in"));
     assert!(subscribe.lines().contains(&"selector:a\\cb"));
+}
+
+/// RabbitMQ closes the connection of a SUBSCRIBE to a queue that is not there. What is learnt stays learnt.
+#[test]
+fn a_missing_queue_of_rabbitmq_is_declared_by_the_next_connection() {
+    let (listener, options) = listen();
+    let consumer = Consumer::start(options, subscription());
+    let rabbit = greeting("1.2", "RabbitMQ/3.10.8");
+    let destination = |peer: &mut Peer| peer.expect("SUBSCRIBE").unwrap().header("destination").map(str::to_owned);
+    let mut peer = greeted(&listener, &rabbit);
+    assert_eq!(destination(&mut peer).as_deref(), Some("/amq/queue/in"));
+    peer.send("ERROR", &[("message", "not_found")], b"NOT_FOUND - no queue 'in' in vhost '/'").unwrap();
+    for _ in 0..2 {
+        let mut peer = greeted(&listener, &rabbit);
+        assert_eq!(destination(&mut peer).as_deref(), Some("/queue/in"));
+    }
+    drop(consumer);
 }
 
 #[test]

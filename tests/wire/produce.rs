@@ -86,6 +86,28 @@ fn an_error_that_ends_the_connection_refuses_only_its_send() {
     }
 }
 
+/// RabbitMQ has the queue with other arguments than `/queue/out` declares, and says so without naming the SEND.
+#[test]
+fn a_refused_declaration_sends_to_the_queue_as_it_is() {
+    let rabbit = [("version", "1.2"), ("server", "RabbitMQ/3.10.8")];
+    let (listener, sender, mut peer, _) = three(&rabbit);
+    let detail = b"PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'out' in vhost '/': received none";
+    peer.send("ERROR", &[("message", "precondition_failed")], detail).unwrap();
+    peer.wait_closed().unwrap();
+    let mut peer = greeted(&listener, &rabbit);
+    for body in ["a", "b", "c"] {
+        let send = peer.serve("SEND").unwrap();
+        assert_eq!((send.header("destination"), send.frame.text()), (Some("/amq/queue/out"), body.to_owned()));
+        sender.confirmed(body);
+    }
+}
+
+#[test]
+fn artemis_is_told_that_a_queue_is_one() {
+    let (_listener, _sender, _peer, sends) = three(&[("version", "1.2"), ("server", "ActiveMQ-Artemis/2.44.0")]);
+    assert!(sends.iter().all(|send| send.header("destination-type") == Some("ANYCAST")), "{sends:?}");
+}
+
 /// An ERROR that names no SEND of ours refuses none: a new connection, and all again.
 #[test]
 fn an_error_without_a_known_receipt_id_refuses_nothing() {
