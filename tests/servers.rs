@@ -1,5 +1,8 @@
 //! The parameters of `mb_servers`, one test each that fails when the parameter is ignored.
 
+mod addresses;
+mod login;
+mod nodes;
 mod tls;
 
 use std::net::SocketAddr;

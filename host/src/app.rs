@@ -37,7 +37,7 @@ use crate::{
     telemetry::Logs,
 };
 
-pub(crate) use self::wiring::{connect_options, dead_letter_of, send_headers, unsupported_server};
+pub(crate) use self::wiring::{connect_options, dead_letter_of, send_headers};
 use self::{state::State, wiring::Wiring};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
@@ -80,7 +80,7 @@ pub struct Running {
     admin: Option<AbortHandle>,
     metrics: BTreeMap<Arc<str>, Arc<ProcessorMetrics>>,
     buffers: Vec<Arc<Buffer>>,
-    sessions: Vec<watch::Receiver<SessionState>>,
+    consumers: Vec<watch::Receiver<SessionState>>,
     consume: watch::Sender<Phase>,
     send: watch::Sender<Phase>,
     tasks: TaskTracker,
@@ -111,7 +111,7 @@ impl Prepared {
         let wanted = config.max_instances.unwrap_or(lanes as u64 * 2 + 64);
         let max_instances = u32::try_from(wanted).unwrap_or(u32::MAX);
         let engine = Engine::new(EngineConfig { max_instances, cache_dir })?;
-        let mut problems = wiring::unsupported(&config);
+        let mut problems = wiring::problems(&config);
         let mut generations = Vec::new();
         for processor in config.active_processors() {
             match load(&engine, &config, processor) {
@@ -160,7 +160,7 @@ impl Prepared {
             admin: None,
             metrics: BTreeMap::new(),
             buffers: Vec::new(),
-            sessions: Vec::new(),
+            consumers: Vec::new(),
             consume,
             send,
             tasks: TaskTracker::new(),
@@ -255,13 +255,13 @@ impl Running {
             status.links.push(link);
             self.tasks.spawn(task.run().instrument(info_span!("producer", %server)));
         }
-        for (queue, session, state) in wiring.sessions {
+        for (queue, consumers, state) in wiring.consumers {
             let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
             let link = Link::new(server, Some(queue.clone()), "consume");
             tokio::spawn(link.clone().follow(state.clone(), |state| *state == SessionState::Subscribed));
             status.links.push(link);
-            self.sessions.push(state);
-            self.tasks.spawn(session.run().instrument(info_span!("session", %queue)));
+            self.consumers.push(state);
+            self.tasks.spawn(consumers.run().instrument(info_span!("consumers", %queue)));
         }
         for (queue, (buffer, _)) in wiring.by_queue {
             let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
@@ -282,11 +282,11 @@ impl Running {
         &self.metrics
     }
 
-    /// Waits until every session is subscribed.
+    /// Waits until every queue is subscribed at each address that can be reached.
     pub async fn ready(&self) {
-        for session in &self.sessions {
-            // An error means that the session has ended.
-            let _ = session.clone().wait_for(|state| *state == SessionState::Subscribed).await;
+        for queue in &self.consumers {
+            // An error means that it has ended.
+            let _ = queue.clone().wait_for(|state| *state == SessionState::Subscribed).await;
         }
     }
 
@@ -308,7 +308,7 @@ impl Running {
         if let Some(admin) = self.admin {
             admin.abort();
         }
-        if settled && self.sessions.iter().all(|session| *session.borrow() == SessionState::Closed) {
+        if settled && self.consumers.iter().all(|queue| *queue.borrow() == SessionState::Closed) {
             return Drained::Clean;
         }
         let in_work: usize = self.in_work.iter().map(TaskTracker::len).sum();
@@ -316,10 +316,10 @@ impl Running {
         Drained::Forced
     }
 
-    /// Waits until every session has come so far, or until the time is up.
+    /// Waits until every queue has come so far, or until the time is up.
     async fn reach(&self, wanted: SessionState, until: Instant) {
-        for session in &self.sessions {
-            let reached = async { session.clone().wait_for(|state| *state >= wanted).await.is_ok() };
+        for queue in &self.consumers {
+            let reached = async { queue.clone().wait_for(|state| *state >= wanted).await.is_ok() };
             let _ = timeout_at(until.into(), reached).await;
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod connection;
+pub mod consumers;
 mod doorbell;
 pub mod files;
 pub mod flavour;
@@ -20,8 +21,9 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 
-pub use address::{Address, Resolver};
+pub use address::{Address, Reach, Resolver};
 pub use connection::Connection;
+pub use consumers::{Consumers, ReadFrom, Timing};
 pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
 pub use probe::{Probe, Right};
@@ -40,6 +42,8 @@ pub struct ConnectOptions {
     pub pinned: Option<SocketAddr>,
     /// Finds the addresses behind a name.
     pub resolver: Resolver,
+    /// Told what becomes of each try to connect.
+    pub reach: Reach,
     /// TLS, where it is wanted.
     pub tls: Option<Tls>,
     /// `login`.
@@ -71,6 +75,7 @@ impl ConnectOptions {
             addresses,
             pinned: None,
             resolver: Resolver::default(),
+            reach: Reach::default(),
             tls: None,
             username: None,
             passcode: None,

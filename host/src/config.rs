@@ -169,6 +169,7 @@ impl Config {
         };
         config.check_addresses(fields);
         config.check_instances(fields);
+        config.check_durable(fields);
         config
     }
 
@@ -180,6 +181,41 @@ impl Config {
                 "is less than the {lanes} lanes (n_threads) of the processors, each of which keeps an instance"
             );
             fields.error("max_instances", message);
+        }
+    }
+
+    /// A durable subscription belongs to a client id, which a broker gives to one connection at a time.
+    fn check_durable(&self, fields: &Fields<'_>) {
+        for server in self.servers.values() {
+            let names: std::collections::BTreeSet<_> =
+                self.active_processors().filter_map(|processor| processor.in_queue.as_ref()).collect();
+            let queues = names.into_iter().filter_map(|name| self.queues.get(name));
+            let on_it = queues.filter(|queue| queue.server == server.name && queue.subscription.is_some());
+            let durable: Vec<&str> = on_it.map(|queue| queue.name.as_ref()).collect();
+            match durable.as_slice() {
+                [] if server.client_id.is_some() => {
+                    let message = "client_id is not used: no queue that is read from it has a \"subscription\"";
+                    fields.warn_at("mb_servers", &server.name, message);
+                }
+                [] => {}
+                [queue, ..] if server.client_id.is_none() => {
+                    let message = format!(
+                        "its \"subscription\" needs a \"client_id\" in mb_servers.{}: \
+                         without one the broker forgets the subscription at each reconnect",
+                        server.name
+                    );
+                    fields.error_at("queues", queue, message);
+                }
+                [_] => {}
+                several => {
+                    let message = format!(
+                        "the client_id serves one durable subscription, not those of {}: \
+                         give each of these queues a server entry of its own, with a client_id of its own",
+                        several.join(", ")
+                    );
+                    fields.error_at("mb_servers", &server.name, message);
+                }
+            }
         }
     }
 

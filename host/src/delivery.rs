@@ -125,6 +125,8 @@ pub struct Delivery {
     pub dead_lettered: bool,
     /// Counted while it is kept because the broker refused the dead letter of it.
     pub kept: Option<Tally>,
+    /// Counted among what its connection delivered and is not settled.
+    pub outstanding: Option<Tally>,
     /// The span of its way through the host.
     pub span: Span,
     /// Its place in the order of the queue (`order_by`); the next one comes when it is dropped.
@@ -156,6 +158,7 @@ impl Delivery {
             forwarded: false,
             dead_lettered: false,
             kept: None,
+            outstanding: None,
             span,
             turn: None,
             number: 0,

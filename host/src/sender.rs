@@ -133,10 +133,6 @@ impl Sender {
             let message = format!("queues.{}.enable: the queue is disabled, so nothing can be sent to it", queue.name);
             return Err(SenderError::Queue(message));
         }
-        let gaps = config.servers.get(&queue.server).map(|server| app::unsupported_server(server)).unwrap_or_default();
-        if !gaps.is_empty() {
-            return Err(SenderError::Queue(gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
-        }
         let mut options = app::connect_options(config, &queue.server);
         options.verbose |= queue.verbose;
         let (phase, watched) = watch::channel(Phase::Run);

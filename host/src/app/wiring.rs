@@ -1,4 +1,4 @@
-//! From configured names to connected parts: one buffer and session per in queue, one producer per
+//! From configured names to connected parts: one buffer and its consumers per in queue, one producer per
 //! server and VO for outputs and one for dead letters, one settler per processor.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use super::state::State;
 use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
-    client::{self, AckMode, ConnectOptions, Phase, Producer, ProducerTask, Session, SessionState, Subscription},
+    client::{
+        self, AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription,
+    },
     config::{self, Config, Problem, Processor},
     dead_letter::{self, Origin},
     generation::Generation,
@@ -28,7 +30,7 @@ pub(super) struct Wiring<'a> {
     by_server: BTreeMap<Sending, Producer>,
     /// The server, what the connection is for, and its task.
     pub(super) producer_tasks: Vec<(Arc<str>, &'static str, ProducerTask)>,
-    pub(super) sessions: Vec<(Arc<str>, Session, watch::Receiver<SessionState>)>,
+    pub(super) consumers: Vec<(Arc<str>, Consumers, watch::Receiver<SessionState>)>,
 }
 
 /// Whose connection to which server, for what.
@@ -58,7 +60,7 @@ impl<'a> Wiring<'a> {
             by_queue: BTreeMap::new(),
             by_server: BTreeMap::new(),
             producer_tasks: Vec::new(),
-            sessions: Vec::new(),
+            consumers: Vec::new(),
         }
     }
 
@@ -114,7 +116,7 @@ impl<'a> Wiring<'a> {
         name.and_then(|name| self.config.queues.get(name)).cloned().expect("a checked in_queue")
     }
 
-    /// The buffer of a queue and the number of this reader in it; opens the session with the first.
+    /// The buffer of a queue and the number of this reader in it; opens the consumers with the first.
     fn buffer(&mut self, queue: &config::Queue) -> (Arc<Buffer>, usize) {
         if let Some((buffer, readers)) = self.by_queue.get_mut(&queue.name) {
             *readers += 1;
@@ -140,11 +142,13 @@ impl<'a> Wiring<'a> {
             },
         };
         let buffer = Buffer::new(options, self.host_bytes.clone());
-        let mut connect = connect_options(self.config, &queue.server);
-        connect.verbose |= queue.verbose;
-        let (session, state) =
-            Session::new(connect, subscription(queue, window), buffer.clone(), self.consuming.clone());
-        self.sessions.push((queue.name.clone(), session, state));
+        let connect = consuming_options(self.config, queue);
+        let server = self.config.servers.get(&queue.server);
+        let all = server.is_some_and(|server| server.connect == Some(config::Connect::All));
+        let from = ReadFrom { all, ..ReadFrom::default() };
+        let (consumers, state) =
+            Consumers::new(connect, from, subscription(queue, window), buffer.clone(), self.consuming.clone());
+        self.consumers.push((queue.name.clone(), consumers, state));
         self.by_queue.insert(queue.name.clone(), (buffer.clone(), 1));
         (buffer, 0)
     }
@@ -229,6 +233,15 @@ pub(crate) fn send_headers(queue: &config::Queue) -> Vec<(String, String)> {
 /// A pause of all lanes that is longer gives everything back.
 const MAX_REST: Duration = Duration::from_secs(30);
 
+/// The same for consuming: the client id goes with a durable subscription and with nothing else, since a
+/// broker gives it to one connection at a time.
+fn consuming_options(config: &Config, queue: &config::Queue) -> ConnectOptions {
+    let options = connect_options(config, &queue.server);
+    let server = config.servers.get(&queue.server).filter(|_| queue.subscription.is_some());
+    let client_id = server.and_then(|server| server.client_id.clone());
+    ConnectOptions { client_id, verbose: options.verbose || queue.verbose, ..options }
+}
+
 /// What the broker may have outstanding: what waits, and one for each lane.
 fn window(config: &Config, queue: &config::Queue) -> usize {
     let readers = config.active_processors().filter(|processor| processor.in_queue.as_ref() == Some(&queue.name));
@@ -249,22 +262,15 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
     }
 }
 
-/// What active processors need and this version does not have: refused at start rather than ignored.
-pub(super) fn unsupported(config: &Config) -> Vec<Problem> {
+/// What would fail later for sure: files that cannot be used, dead letters that go round.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let named = config.active_processors().flat_map(|processor| processor.in_queue.iter().chain(processor.writes_to()));
     let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
     let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    let servers =
-        servers.iter().flat_map(|(name, server)| server_gaps(server).map(|gap| (format!("mb_servers.{name}."), gap)));
     let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
-    servers
-        .filter(|(_, gap)| gap.asked_for)
-        .map(|(place, gap)| Problem { path: place + gap.key, message: gap.message.to_owned() })
-        .chain(loops)
-        .chain(files)
-        .collect()
+    loops.chain(files).collect()
 }
 
 /// Files of TLS and logins that cannot be used: better known at the start than at the first connect.
@@ -287,26 +293,58 @@ fn loop_of(config: &Config, processor: &Processor) -> Option<Problem> {
     (configured == queue.destination).then_some(Problem { path: key, message })
 }
 
-/// A key that the configuration has and this version does not act on.
-struct Gap {
-    asked_for: bool,
-    key: &'static str,
-    message: &'static str,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-fn gap(asked_for: bool, key: &'static str, message: &'static str) -> Gap {
-    Gap { asked_for, key, message }
-}
+    use super::*;
 
-/// What this version cannot do for a server.
-pub(crate) fn unsupported_server(server: &config::Server) -> Vec<Problem> {
-    let asked_for = server_gaps(server).into_iter().filter(|gap| gap.asked_for);
-    let place =
-        |gap: Gap| Problem { path: format!("mb_servers.{}.{}", server.name, gap.key), message: gap.message.to_owned() };
-    asked_for.map(place).collect()
-}
+    fn config(server: Value, queue: Value) -> Config {
+        let mut tree = json!({
+            "mb_servers": {"mb": {"host_port_list": ["a.example.org:1", "[::1]:2"]}},
+            "queues": {"q": {"server": "mb", "destination": "/queue/q"}},
+            "processors": {"p": {"module": "a.b", "name": "P", "in_queue": "q"}}
+        });
+        for (place, changes) in [("/mb_servers/mb", server), ("/queues/q", queue)] {
+            for (key, value) in changes.as_object().unwrap() {
+                tree.pointer_mut(place).unwrap()[key] = value.clone();
+            }
+        }
+        let file = "/etc/stompbox/config.json".as_ref();
+        Config::parse(&tree.to_string(), file, false, &|_| None).unwrap().config
+    }
 
-fn server_gaps(server: &config::Server) -> [Gap; 1] {
-    let all = server.connect == Some(config::Connect::All);
-    [gap(all, "connect", "\"all\" is not in this version yet: list one server per entry")]
+    #[test]
+    fn every_parameter_of_a_server_reaches_its_connections() {
+        let server = json!({
+            "use_ssl": true, "ca_file": "ca.pem", "username": "me", "passcode": "word", "vhost": "/panda",
+            "send_heartbeat_ms": 1500, "recv_heartbeat_ms": 2500, "verbose": true,
+        });
+        let options = connect_options(&config(server, json!({})), &"mb".into());
+        let addresses: Vec<String> = options.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["a.example.org:1", "[::1]:2"]);
+        assert_eq!(options.tls.unwrap().ca_file, Some("/etc/stompbox/ca.pem".into()));
+        assert_eq!((options.username.as_deref(), options.passcode.as_deref()), (Some("me"), Some("word")));
+        assert_eq!((options.vhost.as_deref(), options.verbose), (Some("/panda"), true));
+        let beats = (options.send_heartbeat.as_millis(), options.recv_heartbeat.as_millis());
+        assert_eq!(beats, (1_500, 2_500));
+    }
+
+    #[test]
+    fn client_id_goes_with_a_durable_subscription_and_with_nothing_else() {
+        let (id, durable) = (json!({"client_id": "host-1"}), json!({"subscription": "all-of-it"}));
+        let config = config(id, durable);
+        let mut queue = config.queues["q"].as_ref().clone();
+        assert_eq!(consuming_options(&config, &queue).client_id.as_deref(), Some("host-1"));
+        queue.subscription = None;
+        assert_eq!(consuming_options(&config, &queue).client_id, None);
+        assert_eq!(connect_options(&config, &"mb".into()).client_id, None, "senders");
+    }
+
+    #[test]
+    fn verbose_of_a_queue_is_verbose_of_its_connections() {
+        let config = config(json!({}), json!({"verbose": true}));
+        assert!(consuming_options(&config, &config.queues["q"]).verbose);
+        assert!(!connect_options(&config, &"mb".into()).verbose, "not of those that send");
+    }
 }

@@ -1,11 +1,11 @@
 //! Where a server listens: from `host_port_list` entries to socket addresses.
 //!
 //! Used by connections at each connect, so that a changed DNS entry is found at the next one, and by
-//! the consumers of a queue, which read from all addresses behind a name.
+//! [`super::consumers`], which reads from all addresses behind a name.
 
 use std::{fmt, io, net::SocketAddr, pin::Pin, sync::Arc};
 
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, sync::watch};
 
 use super::ClientError;
 
@@ -73,6 +73,24 @@ impl Resolver {
             return Err(unresolved(io::ErrorKind::NotFound.into()));
         }
         Ok(found)
+    }
+}
+
+/// Whether the last try to connect succeeded, for whoever chooses between addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Reach(Arc<watch::Sender<Option<bool>>>);
+
+impl Reach {
+    pub(super) fn set(&self, reached: bool) {
+        self.0.send_replace(Some(reached));
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        *self.0.borrow() == Some(false)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<bool>> {
+        self.0.subscribe()
     }
 }
 

@@ -66,6 +66,12 @@ impl Connection {
     /// # Errors
     /// What the last address said: it is not there, does not speak STOMP or TLS, or refuses the login.
     pub async fn open(options: &ConnectOptions) -> Result<Self, ClientError> {
+        let opened = Self::open_one_of(options).await;
+        options.reach.set(opened.is_ok());
+        opened
+    }
+
+    async fn open_one_of(options: &ConnectOptions) -> Result<Self, ClientError> {
         let login = Login::read(options).await?;
         let mut last = None;
         for entry in address::shuffled(&options.addresses) {

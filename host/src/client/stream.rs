@@ -147,6 +147,13 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(60)));
+        {
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(60)));
+            // Senders wait longer: a broker that holds them back looks the same.
+            let stream = Stream::Plain(stream);
+            stream.set_user_timeout(Duration::from_secs(1_800)).unwrap();
+            let timeout = SockRef::from(stream.tcp()).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_secs(1_800)));
+        }
     }
 }

@@ -241,6 +241,7 @@ mod tests {
     fn all_our_keys_are_read() {
         let config = config(&[
             ("queues.q.selector", json!("a = 'b'")),
+            ("mb_servers.mb.client_id", json!("needed for a durable subscription")),
             ("queues.q.subscription", json!("durable")),
             ("queues.q.persistent", json!(false)),
             ("queues.q.order_by", json!("taskid")),

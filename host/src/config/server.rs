@@ -232,4 +232,17 @@ mod tests {
         mb_servers.mb.recv_heartbeat_ms: must be a whole number from 0 to 86400000, not 1e+300
         "#);
     }
+
+    #[test]
+    fn client_id_belongs_to_the_one_durable_subscription_of_a_server() {
+        let (id, durable) = (("mb_servers.mb.client_id", json!("me")), ("queues.q.subscription", json!("durable")));
+        assert_snapshot!(problems(std::slice::from_ref(&durable)), @r#"queues.q: its "subscription" needs a "client_id" in mb_servers.mb: without one the broker forgets the subscription at each reconnect"#);
+        assert_snapshot!(warnings(std::slice::from_ref(&id)), @r#"mb_servers.mb: client_id is not used: no queue that is read from it has a "subscription""#);
+        assert_eq!(warnings(&[id.clone(), durable.clone()]), "");
+        let second = [
+            ("queues.r", json!({"server": "mb", "destination": "/topic/r", "subscription": "two"})),
+            ("processors.p2", json!({"module": "m", "name": "N", "in_queue": "r"})),
+        ];
+        assert_snapshot!(problems(&[vec![id, durable], second.to_vec()].concat()), @"mb_servers.mb: the client_id serves one durable subscription, not those of q, r: give each of these queues a server entry of its own, with a client_id of its own");
+    }
 }
