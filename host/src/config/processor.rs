@@ -269,8 +269,8 @@ mod tests {
     fn a_topic_without_a_durable_subscription_gives_a_warning() {
         let topic = ("queues.q.destination", json!("/topic/doma.panda_idds"));
         assert_snapshot!(warnings(std::slice::from_ref(&topic)), @r#"processors.p.in_queue: queue "q" is a topic: what is sent while the host is not connected is lost; give the queue a durable "subscription""#);
-        let durable = ("queues.q.subscription", json!("panda"));
-        assert_eq!(warnings(&[topic.clone(), durable]), "");
+        let durable = [("queues.q.subscription", json!("panda")), ("mb_servers.mb.client_id", json!("me"))];
+        assert_eq!(warnings(&[vec![topic.clone()], durable.to_vec()].concat()), "");
         assert_eq!(warnings(&[topic, ("processors", json!({}))]), "");
     }
 
