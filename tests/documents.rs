@@ -128,7 +128,8 @@ fn pandas_classes_exchange_messages(target: &Target) {
     host.wait_ended("one", 60);
     let mut read = python::listen(target.address, &one.to, 60).unwrap();
     assert_eq!(host.drain(), Drained::Clean);
-    (read.sort(), lines.sort());
+    read.sort();
+    lines.sort();
     assert_eq!(read, lines);
     assert_eq!(target.drain(&one.to), [], "acknowledged");
 }

@@ -172,7 +172,7 @@ impl Client {
             };
             match frame.command.as_str() {
                 "MESSAGE" => messages.push(frame),
-                "ERROR" => bail!("the broker reports: {frame:?}"),
+                "ERROR" => bail!("the broker reports: {:?} {}", frame.headers, frame.text()),
                 _ => {}
             }
         }
@@ -234,7 +234,7 @@ impl Client {
             let frame = self.next_frame(until)?.with_context(|| format!("no receipts {receipts:?}"))?;
             match frame.command.as_str() {
                 "RECEIPT" => drop(receipts.remove(frame.header("receipt-id").unwrap_or_default())),
-                "ERROR" => bail!("the broker reports: {frame:?}"),
+                "ERROR" => bail!("the broker reports: {:?} {}", frame.headers, frame.text()),
                 _ => self.waiting.push_back(frame),
             }
         }

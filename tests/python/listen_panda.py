@@ -17,6 +17,7 @@ def main(host, port, username, passcode, destination, count):
             name="panda_listener",
             host_port_list=[f"{host}:{port}"],
             destination=destination,
+            vhost="/",
             username=username,
             passcode=passcode,
         )

@@ -17,6 +17,7 @@ def main(host, port, username, passcode, destination, path):
             name="panda_sender",
             host_port_list=[f"{host}:{port}"],
             destination=destination,
+            vhost="/",
             username=username,
             passcode=passcode,
         )

@@ -57,7 +57,7 @@ const WINDOWS: &[(&str, AckMode, Option<&str>)] = &[
     ("ActiveMQ/6.3.1", AckMode::Client, Some("activemq.prefetchSize:100")),
     ("ActiveMQ/6.3.1", AckMode::Auto, Some("activemq.prefetchSize:100")),
     ("ActiveMQ-Artemis/2.44.0 Engine", AckMode::ClientIndividual, Some("consumer-window-size:204800")),
-    ("ActiveMQ-Artemis/2.44.0 Engine", AckMode::Auto, Some("consumer-window-size:-1")),
+    ("ActiveMQ-Artemis/2.44.0 Engine", AckMode::Auto, Some("consumer-window-size:204800")),
     ("RabbitMQ/3.10.8", AckMode::ClientIndividual, Some("prefetch-count:100")),
     ("apache-apollo/1.7", AckMode::ClientIndividual, None),
     ("", AckMode::ClientIndividual, None),
@@ -69,7 +69,9 @@ fn subscribe_bounds_the_window_in_the_words_of_the_broker() {
         let (listener, options) = listen();
         let _consumer = Consumer::start(options, Subscription { ack_mode: *ack_mode, ..subscription() });
         let mut peer = greeted(&listener, &greeting("1.2", server));
-        let mode = format!("ack:{}", ack_mode.as_str());
+        let replaced = ["ActiveMQ-Artemis/", "RabbitMQ/"].iter().any(|broker| server.starts_with(broker));
+        let wire = if *ack_mode == AckMode::Auto && replaced { AckMode::ClientIndividual } else { *ack_mode };
+        let mode = format!("ack:{}", wire.as_str());
         let rabbit = server.starts_with("RabbitMQ/");
         let destination = if rabbit { "destination:/amq/queue/in" } else { "destination:/queue/in" };
         let mut lines = vec![mode.as_str(), destination, "id:stompbox", "receipt:subscribed"];
@@ -92,6 +94,19 @@ fn configured_headers_stand_before_the_window_and_behind_the_destination() {
     assert_eq!(subscribe.header("activemq.prefetchSize"), Some("7"));
     assert_eq!(subscribe.header("destination"), Some("/queue/in"));
     assert!(subscribe.lines().contains(&"selector:a\\cb"));
+}
+
+/// Where mode auto would lose or double messages, the session acknowledges what it reads.
+#[test]
+fn in_mode_auto_the_session_acknowledges_for_artemis_and_rabbitmq() {
+    for server in ["ActiveMQ-Artemis/2.44.0", "RabbitMQ/3.10.8"] {
+        let (listener, options) = listen();
+        let consumer = Consumer::start(options, Subscription { ack_mode: AckMode::Auto, ..subscription() });
+        let mut peer = subscribed(&listener, &greeting("1.2", server));
+        message(&mut peer, "7");
+        assert_eq!(peer.expect("ACK").unwrap().header("id"), Some("7"), "{server}");
+        assert!(consumer.take().ack() && peer.stays_quiet(super::QUIET).is_ok(), "once");
+    }
 }
 
 /// RabbitMQ closes the connection of a SUBSCRIBE to a queue that is not there. What is learnt stays learnt.

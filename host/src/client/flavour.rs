@@ -87,6 +87,23 @@ impl Flavour {
         self == Self::RabbitMq && error.contains("NOT_FOUND")
     }
 
+    /// The mode that is asked for where the configuration says this one. Mode auto loses or doubles messages at
+    /// an UNSUBSCRIBE: RabbitMQ drops what is on its way by then, Artemis gives again what it has just sent. There
+    /// the session acknowledges each message itself, as soon as it has read it.
+    #[must_use]
+    pub fn wire_mode(self, mode: AckMode) -> AckMode {
+        match self {
+            Self::RabbitMq | Self::Artemis => AckMode::ClientIndividual,
+            Self::ActiveMq | Self::Embedded | Self::Unknown => mode,
+        }
+    }
+
+    /// Whether an ERROR only tells that a message was on its way when UNSUBSCRIBE came: RabbitMQ has it still.
+    #[must_use]
+    pub fn is_late_delivery(self, error: &str) -> bool {
+        self == Self::RabbitMq && error.contains("Subscription not found")
+    }
+
     /// The SUBSCRIBE header that says whether a destination is a queue or a topic, for Artemis: on its
     /// acceptors as generated everything is a topic otherwise.
     #[must_use]
@@ -263,6 +280,14 @@ mod tests {
             assert_eq!(rabbit.nobody_like(destination, "n"), nobody);
         }
         assert!(rabbit.says_absent("not_found: NOT_FOUND - no queue 'a'") && !rabbit.says_absent("access_refused"));
+    }
+
+    #[test]
+    fn mode_auto_is_left_to_brokers_that_can_end_it() {
+        for (flavour, mode) in [(Flavour::ActiveMq, AckMode::Auto), (Flavour::RabbitMq, AckMode::ClientIndividual)] {
+            assert_eq!(flavour.wire_mode(AckMode::Auto), mode);
+            assert_eq!(flavour.wire_mode(AckMode::ClientIndividual), AckMode::ClientIndividual);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod acks;
 mod ledger;
+mod phase;
 mod recall;
 mod subscription;
 
@@ -20,10 +21,13 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-pub use self::subscription::{AckMode, Subscription};
 use self::{
     acks::{Acks, ack_id},
     subscription::{SUBSCRIBED, UNSUBSCRIBED},
+};
+pub use self::{
+    phase::{Phase, SessionState},
+    subscription::{AckMode, Subscription},
 };
 use super::{Backoff, ClientError, ConnectOptions, Connection, error_text, flavour::QueueName};
 use crate::{
@@ -42,32 +46,6 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// How often a session that stays away asks whether it is wanted, beside being told.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// What the sessions of a host are asked to do; only ever goes forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Consume.
-    Run,
-    /// Take nothing more, but go on sending ACKs.
-    Drain,
-    /// All ACKs are staged: write them, unsubscribe, say goodbye, close.
-    Finish,
-}
-
-/// Where a session stands; the order is that of its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SessionState {
-    /// Not connected, or not subscribed yet.
-    Connecting,
-    /// The broker has confirmed the subscription.
-    Subscribed,
-    /// No further delivery will come.
-    Quiet,
-    /// Closed in good order: the broker has confirmed everything.
-    Closed,
-    /// Closed otherwise: ACKs may not have arrived.
-    Lost,
-}
 
 /// One consumer connection and all its successors.
 pub struct Session {
@@ -177,9 +155,12 @@ impl Session {
         *opened = Some(Instant::now());
         self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
         let settle = self.acks.open_epoch(&connection);
+        let mode = self.subscription.ack_mode;
+        let auto = mode == AckMode::Auto && connection.flavour.wire_mode(mode) == AckMode::Auto;
         let mut epoch = Epoch {
             connection,
             settle,
+            auto,
             began: Instant::now(),
             subscribed: false,
             draining: false,
@@ -251,8 +232,7 @@ impl Session {
     }
 
     fn deliver(&self, epoch: &Epoch, frame: Frame, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
-        let acknowledged = self.subscription.ack_mode != AckMode::Auto;
-        if epoch.draining && acknowledged {
+        if epoch.draining && !epoch.auto {
             return Ok(()); // Un-acked: the broker gives it to the next consumer.
         }
         let id = frame.headers.get("message-id").unwrap_or_default();
@@ -264,7 +244,7 @@ impl Session {
             body: frame.body,
             received_at: std::time::SystemTime::now(),
         };
-        if acknowledged && ack_id(epoch.connection.version, &message).is_none() {
+        if !epoch.auto && ack_id(epoch.connection.version, &message).is_none() {
             return Err(ClientError::Nameless);
         }
         batch.push(Delivery::new(message, epoch.settle.clone()));
@@ -326,7 +306,7 @@ impl Session {
         if std::mem::replace(&mut epoch.draining, true) {
             return Ok(());
         }
-        if self.subscription.ack_mode != AckMode::Auto {
+        if !epoch.auto {
             self.state.send_replace(SessionState::Quiet);
         } else if self.subscription.durable.is_some() {
             // Its UNSUBSCRIBE is a goodbye: what was sent before the receipt is still read.
@@ -347,7 +327,7 @@ impl Session {
         let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
         // In ack mode auto the drain has told the broker already.
-        let told = epoch.draining && self.subscription.ack_mode == AckMode::Auto;
+        let told = epoch.draining && epoch.auto;
         let durable = self.subscription.durable.is_some();
         if !(durable || told) {
             self.subscription.put_unsubscribe(connection)?;
@@ -359,7 +339,9 @@ impl Session {
             while let Some(frame) = connection.next_frame()? {
                 match frame.command {
                     Command::Receipt if frame.headers.get("receipt-id") == Some(GOODBYE) => return Ok(()),
-                    Command::Error => return Err(ClientError::Broker(error_text(&frame))),
+                    Command::Error if !connection.flavour.is_late_delivery(&error_text(&frame)) => {
+                        return Err(ClientError::Broker(error_text(&frame)));
+                    }
                     _ => {}
                 }
             }
@@ -381,6 +363,8 @@ enum End {
 struct Epoch {
     connection: Connection,
     settle: Arc<dyn Settle>,
+    /// The broker forgets a message when it sends it.
+    auto: bool,
     began: Instant,
     subscribed: bool,
     draining: bool,

@@ -104,15 +104,15 @@ impl Acks {
     }
 
     pub(super) fn open_epoch(self: &Arc<Self>, connection: &Connection) -> Arc<dyn Settle> {
-        if self.mode == AckMode::Auto {
-            return Arc::new(AutoAck);
-        }
         let mut state = self.lock();
-        state.epochs += 1;
-        state.epoch = Some(state.epochs);
         state.version = connection.version;
         state.flavour = connection.flavour;
         state.outstanding = 0;
+        if self.mode == AckMode::Auto {
+            return Arc::new(AutoAck);
+        }
+        state.epochs += 1;
+        state.epoch = Some(state.epochs);
         state.ledger = Ledger::new(self.mode == AckMode::Client, connection.flavour.has_stable_ids());
         state.recall.set_flavour(connection.flavour);
         Arc::new(EpochAck { acks: self.clone(), epoch: state.epochs })
@@ -122,8 +122,8 @@ impl Acks {
     /// that it knows every ACK. What it may not know, and what is still in work, is remembered.
     pub(super) fn close_epoch(&self, confirmed: bool) {
         let mut state = self.lock();
-        let Some(epoch) = state.epoch.take() else { return };
         state.awaited = None;
+        let Some(epoch) = state.epoch.take() else { return state.staged.clear() };
         state.leave = false;
         state.ended = 0;
         if !state.staged.is_empty() {
@@ -147,12 +147,21 @@ impl Acks {
         drop(recall);
     }
 
-    /// Numbers what was read together.
+    /// Numbers what was read together. In ack mode auto it is acknowledged here and now on brokers that are
+    /// not left to do it themselves.
     pub(super) fn admit(&self, batch: &mut Vec<Delivery>) {
-        if batch.is_empty() || self.mode == AckMode::Auto {
+        if batch.is_empty() {
             return;
         }
         let mut state = self.lock();
+        if self.mode == AckMode::Auto {
+            if state.flavour.wire_mode(self.mode) != self.mode {
+                state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
+                drop(state);
+                self.bell.ring(true);
+            }
+            return;
+        }
         state.outstanding += batch.len();
         for delivery in batch {
             delivery.set_number(state.ledger.admit(&delivery.message));

@@ -73,9 +73,10 @@ impl Subscription {
         let flavour = connection.flavour;
         let destination = name.of(flavour, &self.destination);
         let routing = flavour.subscription_type(&self.destination);
-        let window = flavour.window_header(self.window, self.ack_mode);
+        let mode = flavour.wire_mode(self.ack_mode);
+        let window = flavour.window_header(self.window, mode);
         let durable = self.durable.iter().flat_map(|name| flavour.durable_headers(name));
-        let headers = [("destination", &*destination), ("id", self.id()), ("ack", self.ack_mode.as_str())];
+        let headers = [("destination", &*destination), ("id", self.id()), ("ack", mode.as_str())];
         // The first of repeated headers wins, so the configured ones stand before what the flavour adds.
         let configured = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let window = window.as_ref().map(|(name, value)| (*name, value.as_str()));
