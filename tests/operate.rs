@@ -131,7 +131,7 @@ fn metrics_show_starts_that_fail_and_what_waits_for_them() {
     target.client().send_all(&one.from, &["first", "second"]).unwrap();
     let of_queue = "{queue=\"in\",server=\"mb\"}";
     wait_metric(address, &format!("stompbox_buffer_waiting{of_queue}"), 2.0);
-    assert!(metric(address, &failures("initialize")) >= 1.0);
+    wait_until("a start that failed", || metric(address, &failures("initialize")) >= 1.0);
     assert!(metric(address, &format!("stompbox_buffer_bytes{of_queue}")) >= 11.0);
     assert_eq!(metric(address, &format!("stompbox_buffer_max_waiting{of_queue}")), 7.0);
     assert_eq!(metric(address, &format!("stompbox_buffer_max_bytes{of_queue}")), f64::from(3 << 20));

@@ -58,7 +58,12 @@ fn an_input_survives_the_break_in_ack_mode_auto() {
 #[test]
 fn an_input_that_comes_again_while_a_lane_runs_it_waits_for_it() {
     let target = Target::embedded();
-    let one = one(&target, "Slow", "client-individual", json!({"params": {"ms": 1_500}, "n_threads": 2}));
+    let one = one(
+        &target,
+        "Slow",
+        "client-individual",
+        json!({"params": {"ms": 1_500}, "n_threads": 2, "limits": {"fuel": 1_000_000_000_000_u64}}),
+    );
     let host = Host::start(&one.config);
     target.client().send(&one.from, &[], b"x").unwrap();
     let did = host.did("one");

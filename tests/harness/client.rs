@@ -109,10 +109,16 @@ impl Client {
 
     /// Writes a frame and returns what answers it: its RECEIPT, or an ERROR. Messages are kept for `read`.
     pub fn exchange(&mut self, command: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Msg> {
-        let receipt = self.put(command, headers, body)?;
+        self.put(command, headers, body)?;
+        self.answer()
+    }
+
+    /// The answer to what was written last: its RECEIPT, or an ERROR.
+    pub fn answer(&mut self) -> Result<Msg> {
+        let receipt = format!("t-{}", self.frames);
         let until = Instant::now() + LIMIT;
         loop {
-            let frame = self.next_frame(until)?.with_context(|| format!("no answer to {command}"))?;
+            let frame = self.next_frame(until)?.context("no answer")?;
             match frame.command.as_str() {
                 "RECEIPT" if frame.header("receipt-id") == Some(&receipt) => return Ok(frame),
                 "ERROR" => return Ok(frame),

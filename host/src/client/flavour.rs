@@ -92,9 +92,9 @@ impl Flavour {
     /// the session acknowledges each message itself, as soon as it has read it.
     #[must_use]
     pub fn wire_mode(self, mode: AckMode) -> AckMode {
-        match self {
-            Self::RabbitMq | Self::Artemis => AckMode::ClientIndividual,
-            Self::ActiveMq | Self::Embedded | Self::Unknown => mode,
+        match (mode, self) {
+            (AckMode::Auto, Self::RabbitMq | Self::Artemis) => AckMode::ClientIndividual,
+            _ => mode,
         }
     }
 
@@ -286,7 +286,9 @@ mod tests {
     fn mode_auto_is_left_to_brokers_that_can_end_it() {
         for (flavour, mode) in [(Flavour::ActiveMq, AckMode::Auto), (Flavour::RabbitMq, AckMode::ClientIndividual)] {
             assert_eq!(flavour.wire_mode(AckMode::Auto), mode);
-            assert_eq!(flavour.wire_mode(AckMode::ClientIndividual), AckMode::ClientIndividual);
+            for same in [AckMode::Client, AckMode::ClientIndividual] {
+                assert_eq!(flavour.wire_mode(same), same);
+            }
         }
     }
 

@@ -131,4 +131,16 @@ impl Intake for Counting {
     fn room(&self) -> &Notify {
         self.intake.room()
     }
+
+    fn wanted(&self) -> bool {
+        self.intake.wanted()
+    }
+
+    fn forget_stale(&self) {
+        self.intake.forget_stale();
+    }
+
+    fn give_back_overdue(&self) {
+        self.intake.give_back_overdue();
+    }
 }
