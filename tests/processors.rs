@@ -91,6 +91,24 @@ fn verbose_of_a_processor_tells_each_of_its_messages() {
     assert!(told("processor=one") && !told("processor=quiet"), "{log:#?}");
 }
 
+/// The one lane is busy with the first message while others fill the buffer of one.
+fn log_of_a_full_buffer(buffer_block_sec: f64) -> Vec<String> {
+    let target = Target::embedded();
+    let patient = json!({"params": {"ms": 700}, "limits": {"fuel": 1_000_000_000_000_u64}});
+    let mut one = One::new(&target, "Slow", patient);
+    one.config["queues"]["in"]["max_buffer_len"] = json!(1);
+    one.config["queues"]["in"]["buffer_block_sec"] = json!(buffer_block_sec);
+    log_of(&target, &one.config, &[&one.from, &one.from, &one.from], &one.to)
+}
+
+#[test]
+fn buffer_block_sec_is_how_often_a_full_buffer_is_told() {
+    let told = |log: &[String]| log.iter().any(|line| line.contains("the buffer is full"));
+    let (often, never) = (log_of_a_full_buffer(0.1), log_of_a_full_buffer(3_600.0));
+    assert!(told(&often), "{often:#?}");
+    assert!(!told(&never), "{never:#?}");
+}
+
 /// All problems of a configuration in the directories of components.
 fn problems(config: &Value) -> String {
     let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();

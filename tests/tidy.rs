@@ -3,6 +3,7 @@
 
 mod dependencies;
 mod imports;
+mod parameters;
 mod sizes;
 mod source;
 mod text;

@@ -331,6 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn guard_period_is_the_ceiling_of_the_back_off() {
+        let mut config = config(json!({}), json!({}));
+        assert_eq!(connect_options(&config, &"mb".into()).max_backoff, Duration::from_secs(30));
+        config.guard_period = Duration::from_secs(7);
+        assert_eq!(connect_options(&config, &"mb".into()).max_backoff, Duration::from_secs(7));
+    }
+
+    #[test]
     fn client_id_goes_with_a_durable_subscription_and_with_nothing_else() {
         let (id, durable) = (json!({"client_id": "host-1"}), json!({"subscription": "all-of-it"}));
         let config = config(id, durable);

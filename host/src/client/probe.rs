@@ -98,7 +98,8 @@ async fn subscribe(
     let (place, quiet) = connection.flavour.quiet_subscription(destination);
     let own = [("destination", place.as_str()), ("id", ID), ("ack", "client-individual"), quiet];
     let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let all: Vec<_> = own.into_iter().chain(given).collect();
+    let routing = connection.flavour.subscription_type(destination);
+    let all: Vec<_> = own.into_iter().chain(given).chain(routing).collect();
     ask(connection, Command::Subscribe, &all, b"").await?;
     ask(connection, Command::Unsubscribe, &[("id", ID), ("destination", &place)], b"").await
 }
@@ -112,7 +113,8 @@ async fn send_and_abort(
     connection.put(Command::Begin, [("transaction", ID)], b"")?;
     let own = [("destination", destination), ("transaction", ID)];
     let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let all: Vec<_> = own.into_iter().chain(given).collect();
+    let routing = connection.flavour.destination_type(destination);
+    let all: Vec<_> = own.into_iter().chain(given).chain(routing).collect();
     ask(connection, Command::Send, &all, b"stompbox check: aborted").await?;
     ask(connection, Command::Abort, &[("transaction", ID)], b"").await
 }

@@ -192,6 +192,8 @@ fn check_typed(name: &str, value: &str) -> Result<(), String> {
     let (right, wanted) = match name {
         "priority" => (digits && value.len() == 1, "a number from 0 to 9"),
         "expires" | "ttl" | "timestamp" => (digits && value.parse::<i64>().is_ok(), "a number of milliseconds"),
+        // ActiveMQ closes the connection at a word.
+        "JMSXGroupSeq" => (digits && value.parse::<i32>().is_ok(), "a number"),
         "persistent" => (matches!(value, "true" | "false"), "true or false"),
         _ => return Ok(()),
     };

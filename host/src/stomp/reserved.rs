@@ -5,12 +5,15 @@
 //! for all brokers: the one who writes a header does not know where its message will go.
 
 /// In lower case, with what would happen.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     // Artemis: a queue's message goes to a topic, where nobody may be listening.
     "destination-type",
     "subscription-type",
     // ActiveMQ: the broker converts the body, and deserialises what a stranger wrote.
     "transformation",
+    // ActiveMQ: a body of another kind than it has is an ERROR that names no frame, and a transaction with it
+    // is confirmed without it.
+    "amq-msg-type",
     // RabbitMQ: a SEND declares its queue. With one of these the queue becomes another one: gone with its
     // connection, closed to all others, cutting or dropping what it holds.
     "auto-delete",
@@ -59,7 +62,14 @@ mod tests {
 
     #[test]
     fn what_a_broker_acts_on_is_reserved_in_any_case() {
-        for name in ["destination-type", "Exclusive", "X-EXPIRES", "_AMQ_SCHED_DELIVERY", "AMQ_SCHEDULED_REPEAT"] {
+        for name in [
+            "destination-type",
+            "Exclusive",
+            "amq-msg-type",
+            "X-EXPIRES",
+            "_AMQ_SCHED_DELIVERY",
+            "AMQ_SCHEDULED_REPEAT",
+        ] {
             assert!(is_reserved(name, "x"), "{name}");
         }
         for name in ["x-host", "type", "correlation-id", "_AM", "priority", "reply-to"] {
