@@ -49,7 +49,7 @@ pub enum PrepareError {
     /// The sandbox cannot be set up on this machine.
     #[error("the sandbox cannot be set up")]
     Sandbox(#[from] SandboxError),
-    /// Components are missing or wrong, or need what this version has not.
+    /// Components are missing or wrong, files cannot be used, or dead letters would go round.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Processors(Vec<Problem>),
 }
@@ -60,6 +60,9 @@ pub enum StartError {
     /// Its `state_dir` is another host's, or cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// `admin.listen` cannot be had.
+    #[error(transparent)]
+    Admin(std::io::Error),
     /// The system refuses a thread for a lane.
     #[error("no thread for a lane")]
     Lane(#[from] std::io::Error),
@@ -151,7 +154,7 @@ impl Prepared {
     /// The `state_dir` or `admin.listen` cannot be had, or the system refuses a thread.
     pub fn start(self) -> Result<Running, StartError> {
         let state = State::open(self.config.state_dir.as_deref(), self.lanes())?;
-        let admin = self.config.admin.map(|admin| Admin::bind(admin.listen)).transpose()?;
+        let admin = self.config.admin.map(|admin| Admin::bind(admin.listen)).transpose().map_err(StartError::Admin)?;
         let (consume, consuming) = watch::channel(Phase::Run);
         let (send, sending) = watch::channel(Phase::Run);
         let mut wiring = Wiring::new(&self.config, consuming, sending, &state);
@@ -181,7 +184,8 @@ impl Prepared {
         running.connect(wiring, &self.config, &mut status);
         running.state = state;
         running.status = Arc::new(status);
-        running.admin = admin.map(|admin| admin.serve(running.status.clone())).transpose()?;
+        running.admin =
+            admin.map(|admin| admin.serve(running.status.clone())).transpose().map_err(StartError::Admin)?;
         Ok(running)
     }
 
@@ -249,15 +253,15 @@ impl Running {
 
     /// Starts the connections.
     fn connect(&mut self, wiring: Wiring<'_>, config: &Config, status: &mut Status) {
-        for (server, purpose, task) in wiring.producer_tasks {
-            let link = Link::new(server.clone(), None, purpose);
+        for (link, task) in wiring.producer_tasks {
+            let span = info_span!("producer", server = %link.server);
             tokio::spawn(link.clone().follow(task.connected(), |connected| *connected));
             status.links.push(link);
-            self.tasks.spawn(task.run().instrument(info_span!("producer", %server)));
+            self.tasks.spawn(task.run().instrument(span));
         }
         for (queue, consumers, state) in wiring.consumers {
             let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
-            let link = Link::new(server, Some(queue.clone()), "consume");
+            let link = Link::new(server, Some(queue.clone()), "consume", Arc::default());
             tokio::spawn(link.clone().follow(state.clone(), |state| *state == SessionState::Subscribed));
             status.links.push(link);
             self.consumers.push(state);

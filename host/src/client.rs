@@ -132,6 +132,9 @@ pub enum ClientError {
     /// The broker sent an ERROR frame.
     #[error("the broker reports an error: {0}")]
     Broker(String),
+    /// The queue has a `selector`, and this broker would send everything.
+    #[error("this broker ignores selectors: remove \"selector\" from the queue, or everything would be processed")]
+    NoSelectors,
     /// A MESSAGE came that no ACK could name.
     #[error("the broker sent a MESSAGE with neither ack nor message-id: use ack_mode auto with this broker")]
     Nameless,

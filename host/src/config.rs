@@ -1,7 +1,7 @@
 //! The configuration: PanDA's JSON files, unchanged, with our additions.
 //!
 //! [`Config::load`] turns a file into validated types, or says everything that is wrong with it at
-//! once. Called at start, by `check` and by each reload, always before any socket opens. Each type
+//! once. Called at start and by the commands, always before any socket opens. Each type
 //! is in the file of its name, next to its keys and their defaults. Nothing here opens a socket or
 //! looks at the files that a configuration names.
 

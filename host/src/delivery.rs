@@ -280,7 +280,7 @@ impl Drop for Tally {
 
 /// Where a session puts what it reads: the buffer of its queue.
 pub trait Intake: Send + Sync {
-    /// Takes deliveries that were read together; never drops one.
+    /// Takes deliveries that were read together; drops none, except un-acked ones at the end of the host.
     fn push(&self, deliveries: &mut Vec<Delivery>);
     /// Whether the session should read on.
     fn has_room(&self) -> bool;

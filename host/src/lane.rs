@@ -239,7 +239,7 @@ impl Lane {
             }
         }
         if self.settler.clogged() {
-            error!(processor = %self.settler.origin.processor, "paused: half the window is kept because dead letters are refused");
+            error!(processor = %self.settler.origin.processor, "slowed down: many messages are kept because their dead letters are refused");
             self.buffer.pause(CLOGGED);
         }
     }

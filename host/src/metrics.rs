@@ -1,7 +1,8 @@
 //! What a processor did, counted.
 //!
 //! Lanes and settlement count; the demo's table, the log at the end and [`crate::admin`] read. Every delivery that a lane
-//! took ends in exactly one of forwarded, filtered, dead-lettered or (after a break) possible duplicate.
+//! took ends in exactly one of forwarded, filtered, dead-lettered or (after a break) possible duplicate, or is
+//! given back to the broker and counted again when it comes again. Names of metrics stand in `admin/page.rs`.
 
 use std::{
     sync::{

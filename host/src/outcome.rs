@@ -71,8 +71,6 @@ pub enum Happened {
     OutputsConfirmed,
     /// The broker refused an output.
     OutputRefused(Reason),
-    /// The connection went away without an answer for an output.
-    OutputLost,
     /// The broker confirmed the dead letter.
     DeadLetterConfirmed,
     /// The broker refused the dead letter.
@@ -86,10 +84,6 @@ pub enum Happened {
     DeadLetterSpooled,
     /// The spool could not write it.
     SpoolFailed(Reason),
-    /// `initialize` failed: there is no instance to call.
-    InitializeFailed,
-    /// A reload removed or disabled the processor.
-    ProcessorRemoved,
     /// The slot of a crashed host named this message.
     HostCrashed {
         /// How often it was found in a slot, this time included.
@@ -138,16 +132,12 @@ pub enum Action {
     RunAgain(Reason),
     /// The lane waits with back-off and runs it again; the attempt is not counted.
     LaneWaits(Reason),
-    /// Send the output again on the next connection, marked `stompbox_resent:true`.
-    Resend,
     /// Append the dead letter, with this story, to the spool; `DeadLetterSpooled` or `SpoolFailed` follows.
     Spool(Reason),
-    /// Keep the delivery un-acked and try the dead letter again later.
+    /// Keep the delivery un-acked; it is given to the processor once more, later, and goes the same way.
     KeepDeadLetter,
     /// Raise an alarm.
     Alarm(Reason),
-    /// Take nothing new until `initialize` succeeds.
-    PauseProcessor,
     /// Return the delivery to the broker without acknowledging it.
     GiveBack(Reason),
     /// The message may be delivered and processed again: count it.
@@ -180,14 +170,9 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
             acknowledge(standing)
         }
         Happened::OutputRefused(reason) => vec![retry_or_dead_letter(reason, None, standing)],
-        Happened::OutputLost => vec![Action::Resend],
         Happened::DeadLetterRefused { reason, spool: true } => vec![Action::Alarm(refused()), Action::Spool(reason)],
         Happened::DeadLetterRefused { spool: false, .. } => vec![Action::Alarm(refused()), Action::KeepDeadLetter],
         Happened::SpoolFailed(reason) => vec![Action::Alarm(reason), Action::KeepDeadLetter],
-        Happened::InitializeFailed => vec![Action::PauseProcessor],
-        Happened::ProcessorRemoved => {
-            vec![Action::GiveBack(Reason::new("processor-removed", "the processor was removed or disabled"))]
-        }
         Happened::HostCrashed { times } if times >= 2 => vec![Action::DeadLetter(Reason::new(
             "host-crash",
             format!("the host died {times} times while it processed this message"),

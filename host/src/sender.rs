@@ -56,7 +56,7 @@ pub enum SenderError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The queue is not one of the configuration, is disabled, or needs what this version has not.
+    /// The queue is not one of the configuration, or is disabled.
     #[error("{0}")]
     Queue(String),
 }

@@ -123,8 +123,6 @@ impl Settler {
                     self.alarm(&job, &reason);
                     continue;
                 }
-                // The producer resends and the lane pauses by themselves.
-                Action::Resend | Action::PauseProcessor => continue,
             }
             break;
         }
@@ -226,7 +224,7 @@ impl Settler {
 
     fn again(&self, mut job: Job, reason: Reason) -> Next {
         warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
-              code = reason.code, detail = reason.detail, "instance discarded, once more in a fresh one");
+              code = reason.code, detail = reason.detail, "once more, in a fresh instance");
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
         job.delivery.faults += 1;

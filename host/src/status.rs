@@ -69,6 +69,8 @@ pub struct Link {
     pub queue: Option<Arc<str>>,
     /// What it is for: `consume`, `outputs` or `dead-letters`.
     pub purpose: &'static str,
+    /// The virtual organisation that sends over it; empty where it reads, or where none is configured.
+    pub vo: Arc<str>,
     up: AtomicBool,
     ups: Counter,
 }
@@ -76,8 +78,8 @@ pub struct Link {
 impl Link {
     /// A connection that is not there yet.
     #[must_use]
-    pub fn new(server: Arc<str>, queue: Option<Arc<str>>, purpose: &'static str) -> Arc<Self> {
-        Arc::new(Self { server, queue, purpose, up: AtomicBool::new(false), ups: Counter::default() })
+    pub fn new(server: Arc<str>, queue: Option<Arc<str>>, purpose: &'static str, vo: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { server, queue, purpose, vo, up: AtomicBool::new(false), ups: Counter::default() })
     }
 
     /// Follows the state of the connection to its end.
@@ -115,7 +117,8 @@ impl Status {
         let down = self.links.iter().filter(|link| !link.is_up());
         let words = |link: &Arc<Link>| match &link.queue {
             Some(queue) => format!("queue {queue} on server {} is not subscribed", link.server),
-            None => format!("server {} is not connected for {}", link.server, link.purpose),
+            None if link.vo.is_empty() => format!("server {} is not connected for {}", link.server, link.purpose),
+            None => format!("server {} is not connected for {} of {}", link.server, link.purpose, link.vo),
         };
         down.map(words).collect()
     }
@@ -127,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_that_comes_back_is_a_reconnect() {
-        let link = Link::new("mb".into(), Some("in".into()), "consume");
+        let link = Link::new("mb".into(), Some("in".into()), "consume", "".into());
         let status = Status { links: vec![link.clone()], ..Status::default() };
         let (state, watched) = watch::channel(false);
         let following = tokio::spawn(link.clone().follow(watched, |up| *up));

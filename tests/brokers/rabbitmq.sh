@@ -32,6 +32,15 @@ default_pass = only-for-tests
 loopback_users = none
 disk_free_limit.absolute = 50MB
 END
+    # STOMP inside TLS as well, for clients with a certificate: see activemq.sh.
+    [ -z "${BROKER_TLS_PORT:-}" ] || cat >>"$dir/rabbitmq.conf" <<END
+stomp.listeners.ssl.1 = 127.0.0.1:$BROKER_TLS_PORT
+ssl_options.cacertfile = $BROKER_TLS_DIR/ca.pem
+ssl_options.certfile = $BROKER_TLS_DIR/cert.pem
+ssl_options.keyfile = $BROKER_TLS_DIR/key.pem
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+END
     echo '[rabbitmq_stomp].' >"$dir/enabled_plugins"
 }
 

@@ -18,7 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "generation", "metrics", "slots"]),
     ("source", &["sandbox", "outcome", "retry", "settle", "generation", "metrics"]),
     ("settle", &["client", "outcome", "retry", "buffer", "delivery", "dead_letter", "metrics", "slots", "spool"]),
-    ("dead_letter", &["client", "outcome", "delivery", "metrics", "stomp"]),
+    ("dead_letter", &["outcome", "delivery", "stomp"]),
     ("spool", &["state_dir"]),
     ("slots", &["delivery"]),
     ("state_dir", &[]),

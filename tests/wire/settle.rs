@@ -223,6 +223,15 @@ fn other_brokers_take_back_everything_when_the_session_leaves_and_comes_again() 
 }
 
 #[test]
+fn a_selector_that_rabbitmq_would_ignore_is_refused() {
+    let (listener, options) = listen();
+    let headers = vec![("selector".to_owned(), "vo = 'atlas'".to_owned())];
+    let _consumer = Consumer::start(options, Subscription { headers, ..subscription() });
+    let mut peer = greeted(&listener, RABBITMQ);
+    assert_eq!(peer.serve_one().unwrap(), None, "everything would come");
+}
+
+#[test]
 fn a_queue_in_order_is_given_back_as_a_whole() {
     let (listener, options) = listen();
     let consumer = Consumer::start(options, Subscription { ordered: true, ..subscription() });

@@ -105,7 +105,7 @@ impl Collector for Page {
         let stale = queues.iter().map(|q| (of_queue(q), q.buffer.counts().2));
         page.counters(
             "buffer_dropped_stale",
-            "Deliveries dropped unprocessed because their session had died: the broker gives them again",
+            "Deliveries that ended unprocessed: their session had died, or they came again and were settled before",
             stale,
         )?;
         page.gauges(
@@ -139,7 +139,8 @@ fn of_queue(queue: &QueueStatus) -> Labels {
 
 fn of_link(link: &Arc<Link>) -> Labels {
     let queue = link.queue.as_deref().unwrap_or_default().to_owned();
-    vec![("server", link.server.to_string()), ("queue", queue), ("purpose", link.purpose.to_owned())]
+    let (server, purpose, vo) = (link.server.to_string(), link.purpose.to_owned(), link.vo.to_string());
+    vec![("server", server), ("queue", queue), ("purpose", purpose), ("vo", vo)]
 }
 
 /// Writes metrics, each with its help.

@@ -17,7 +17,11 @@ use crate::{
     metrics::ProcessorMetrics,
     settle::{Ids, Route, Settler},
     source::{Source, Stop},
+    status::Link,
 };
+
+/// A pause of all lanes that is longer gives everything back.
+const MAX_REST: Duration = Duration::from_secs(30);
 
 /// Parts made so far, and what makes the next.
 pub(super) struct Wiring<'a> {
@@ -28,8 +32,8 @@ pub(super) struct Wiring<'a> {
     state: &'a State,
     pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
     by_server: BTreeMap<Sending, Producer>,
-    /// The server, what the connection is for, and its task.
-    pub(super) producer_tasks: Vec<(Arc<str>, &'static str, ProducerTask)>,
+    /// What each connection for sending is, and its task.
+    pub(super) producer_tasks: Vec<(Arc<Link>, ProducerTask)>,
     pub(super) consumers: Vec<(Arc<str>, Consumers, watch::Receiver<SessionState>)>,
 }
 
@@ -189,7 +193,8 @@ impl<'a> Wiring<'a> {
             Use::Outputs => "outputs",
             Use::DeadLetters => "dead-letters",
         };
-        self.producer_tasks.push((server.clone(), purpose, task));
+        let vo = vo.cloned().unwrap_or_default();
+        self.producer_tasks.push((Link::new(server.clone(), None, purpose, vo), task));
         self.by_server.insert(key, producer.clone());
         producer
     }
@@ -230,10 +235,7 @@ pub(crate) fn send_headers(queue: &config::Queue) -> Vec<(String, String)> {
     std::iter::once(persistent).chain(queue.send_headers.iter().cloned()).collect()
 }
 
-/// A pause of all lanes that is longer gives everything back.
-const MAX_REST: Duration = Duration::from_secs(30);
-
-/// The same for consuming: the client id goes with a durable subscription and with nothing else, since a
+/// How a queue's consumers log in: the client id goes with a durable subscription and with nothing else, since a
 /// broker gives it to one connection at a time.
 fn consuming_options(config: &Config, queue: &config::Queue) -> ConnectOptions {
     let options = connect_options(config, &queue.server);

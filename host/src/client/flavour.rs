@@ -39,11 +39,11 @@ impl Flavour {
     /// The one SUBSCRIBE header that bounds what this broker sends ahead of ACKs, for a window of that
     /// many messages. Never all of them: Artemis reads ActiveMQ's as bytes.
     #[must_use]
-    pub fn window_header(self, window: usize, mode: AckMode) -> Option<(&'static str, String)> {
+    pub fn window_header(self, window: usize) -> Option<(&'static str, String)> {
         match self {
             Self::ActiveMq | Self::Embedded => Some(("activemq.prefetchSize", window.to_string())),
             Self::RabbitMq => Some(("prefetch-count", window.min(usize::from(u16::MAX)).to_string())),
-            Self::Artemis => Some(("consumer-window-size", artemis_window(window, mode))),
+            Self::Artemis => Some(("consumer-window-size", artemis_window(window))),
             Self::Unknown => None,
         }
     }
@@ -132,6 +132,12 @@ impl Flavour {
             return None;
         }
         text.split_once(" for queue '")?.1.split_once("' in vhost").map(|(queue, _)| queue)
+    }
+
+    /// Whether the broker knows the `selector` of a SUBSCRIBE; RabbitMQ ignores it.
+    #[must_use]
+    pub fn has_selectors(self) -> bool {
+        self != Self::RabbitMq
     }
 
     /// Whether a message can be recognised when it is delivered again.
@@ -238,13 +244,12 @@ impl QueueName {
     }
 }
 
-/// Artemis counts bytes: 2 KiB a message up to 1 MiB, 0 for one message at a time; in ack mode auto a
-/// finite window stops the subscription for good.
-fn artemis_window(window: usize, mode: AckMode) -> String {
-    match (mode, window) {
-        (AckMode::Auto, _) => "-1".into(),
-        (_, 0 | 1) => "0".into(),
-        (_, many) => many.saturating_mul(2 << 10).min(1 << 20).to_string(),
+/// Artemis counts bytes: 2 KiB a message up to 1 MiB, 0 for one message at a time. (In its own ack mode auto a
+/// finite window stops the subscription for good: see [`Flavour::wire_mode`].)
+fn artemis_window(window: usize) -> String {
+    match window {
+        0 | 1 => "0".into(),
+        many => many.saturating_mul(2 << 10).min(1 << 20).to_string(),
     }
 }
 
@@ -366,14 +371,12 @@ mod tests {
 
     #[test]
     fn each_broker_gets_its_own_window_header() {
-        let header = |flavour: Flavour, window, mode| flavour.window_header(window, mode);
-        let individual = AckMode::ClientIndividual;
-        assert_eq!(header(Flavour::ActiveMq, 1000, individual), Some(("activemq.prefetchSize", "1000".into())));
-        assert_eq!(header(Flavour::RabbitMq, 70_000, individual), Some(("prefetch-count", "65535".into())));
-        assert_eq!(header(Flavour::Artemis, 1, individual), Some(("consumer-window-size", "0".into())));
-        assert_eq!(header(Flavour::Artemis, 10, individual), Some(("consumer-window-size", "20480".into())));
-        assert_eq!(header(Flavour::Artemis, 1000, individual), Some(("consumer-window-size", "1048576".into())));
-        assert_eq!(header(Flavour::Artemis, 1000, AckMode::Auto), Some(("consumer-window-size", "-1".into())));
-        assert_eq!(header(Flavour::Unknown, 1000, individual), None);
+        let header = |flavour: Flavour, window| flavour.window_header(window);
+        assert_eq!(header(Flavour::ActiveMq, 1000), Some(("activemq.prefetchSize", "1000".into())));
+        assert_eq!(header(Flavour::RabbitMq, 70_000), Some(("prefetch-count", "65535".into())));
+        assert_eq!(header(Flavour::Artemis, 1), Some(("consumer-window-size", "0".into())));
+        assert_eq!(header(Flavour::Artemis, 10), Some(("consumer-window-size", "20480".into())));
+        assert_eq!(header(Flavour::Artemis, 1000), Some(("consumer-window-size", "1048576".into())));
+        assert_eq!(header(Flavour::Unknown, 1000), None);
     }
 }

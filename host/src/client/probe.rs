@@ -95,6 +95,9 @@ async fn subscribe(
     destination: &str,
     headers: &[(String, String)],
 ) -> Result<(), ClientError> {
+    if !connection.flavour.has_selectors() && headers.iter().any(|(name, _)| name == "selector") {
+        return Err(ClientError::NoSelectors);
+    }
     let (place, quiet) = connection.flavour.quiet_subscription(destination);
     let own = [("destination", place.as_str()), ("id", ID), ("ack", "client-individual"), quiet];
     let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));

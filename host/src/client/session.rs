@@ -153,6 +153,9 @@ impl Session {
             _ = self.phase.wait_for(|phase| *phase != Phase::Run) => return Ok(End::Over),
         };
         *opened = Some(Instant::now());
+        if self.subscription.selects() && !connection.flavour.has_selectors() {
+            return Err(ClientError::NoSelectors);
+        }
         self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
         let settle = self.acks.open_epoch(&connection);
         let mode = self.subscription.ack_mode;

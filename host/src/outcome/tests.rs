@@ -97,11 +97,6 @@ fn a_refused_output_is_a_failed_attempt() {
 }
 
 #[test]
-fn a_lost_output_is_resent() {
-    assert_eq!(decide(Happened::OutputLost, FIRST), [Action::Resend]);
-}
-
-#[test]
 fn in_ack_mode_client_nothing_is_kept_for_long() {
     let retry = || Happened::Decided(Outcome::Retry { reason: why(), delay: None });
     assert_eq!(decide(retry(), HURRIED), [Action::Hold { delay: None, reason: why() }]);
@@ -130,12 +125,6 @@ fn a_refused_dead_letter_is_spooled_or_kept() {
     assert_eq!(decide(Happened::DeadLetterSpooled, FIRST), [Action::Ack]);
     assert_eq!(decide(Happened::DeadLetterSpooled, GONE), [Action::CountPossibleDuplicate]);
     assert_eq!(decide(Happened::SpoolFailed(why()), FIRST), [Action::Alarm(why()), Action::KeepDeadLetter]);
-}
-
-#[test]
-fn the_processor_itself_fails_or_goes() {
-    assert_eq!(decide(Happened::InitializeFailed, FIRST), [Action::PauseProcessor]);
-    assert!(matches!(decide(Happened::ProcessorRemoved, FIRST)[..], [Action::GiveBack(_)]));
 }
 
 #[test]

@@ -47,3 +47,8 @@ fn takes_messages_inside_tls(script: &str, more_ports: usize) {
 fn activemq_takes_messages_inside_tls() {
     takes_messages_inside_tls("activemq", 0);
 }
+
+#[test]
+fn rabbitmq_takes_messages_inside_tls() {
+    takes_messages_inside_tls("rabbitmq", 2);
+}
