@@ -221,7 +221,7 @@ fn ready_follows_the_broker() {
         (status, body["missing"].to_string())
     };
     wait_until("ready", || ready().0 == 200);
-    let link = "server=\"mb\",queue=\"in\",purpose=\"consume\"";
+    let link = "server=\"mb\",queue=\"in\",purpose=\"consume\",vo=\"\"";
     assert_eq!(metric(address, &format!("stompbox_connection_up{{{link}}}")), 1.0);
     assert_eq!(metric(address, &format!("stompbox_reconnects_total{{{link}}}")), 0.0);
     broker.stop().unwrap();

@@ -36,9 +36,9 @@ use tokio::{
 use crate::status::Status;
 
 /// Connections at once; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 16;
+const MAX_CONNECTIONS: usize = 64;
 /// How long one may last: each answers one request.
-const MAX_LIFE: Duration = Duration::from_secs(5);
+const MAX_LIFE: Duration = Duration::from_secs(2);
 /// The engine's version; a test compares it with what is built.
 const WASMTIME_VERSION: &str = "48.0.8";
 

@@ -37,6 +37,9 @@ use crate::{
 
 pub use self::{ids::Ids, route::Route, unconfirmed::Unconfirmed};
 
+/// How short `max_hold_s` may make a pause between two attempts.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Settles the deliveries of one processor.
 #[derive(Debug)]
 pub struct Settler {
@@ -203,12 +206,20 @@ impl Settler {
     /// Holds the delivery for its next attempt.
     fn hold(&self, mut job: Job, delay: Option<Duration>, reason: Reason) -> Next {
         let pause = self.retry.delay(job.delivery.attempt, delay, fastrand::f64());
+        let pause = self.within_max_hold(&job.delivery, pause);
         warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
               code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
-        let due = (Instant::now() + pause).min(self.buffer.latest_retry(&job.delivery));
-        self.hold_until(job, due, reason)
+        self.hold_until(job, Instant::now() + pause, reason)
+    }
+
+    /// All attempts that are left must fit into the time for which a delivery may be held: a longer back-off
+    /// is shortened evenly, and never to nothing.
+    fn within_max_hold(&self, delivery: &Delivery, pause: Duration) -> Duration {
+        let left = self.buffer.latest_retry(delivery).saturating_duration_since(Instant::now());
+        let attempts = self.retry.max_attempts.saturating_sub(delivery.attempt).max(1);
+        pause.min(left / attempts).max(pause.min(SHORTEST_PAUSE))
     }
 
     /// At the end of the host nothing is held: what must be finished is run again at once.

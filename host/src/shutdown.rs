@@ -4,12 +4,17 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The signal for a file that would outgrow its limit (`ulimit -f`), which kills by default.
+const SIGXFSZ: i32 = 25;
+
 /// SIGTERM and SIGINT, one after the other; SIGHUP is only answered.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Heard and nothing else: a file that may not grow is an error of its writer, not the end of the host.
+    _file_limit: Signal,
 }
 
 impl Signals {
@@ -20,7 +25,8 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         let [terminate, interrupt, hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+        let file_limit = signal(SignalKind::from_raw(SIGXFSZ))?;
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup?, _file_limit: file_limit })
     }
 
     /// Waits for the next signal that ends the host, and names it.

@@ -59,7 +59,9 @@ impl Slots {
     /// # Errors
     /// The file cannot be written or mapped.
     pub fn open(path: &Path, lanes: usize) -> io::Result<Self> {
-        let found = fs::read(path).map(|bytes| read(&bytes)).unwrap_or_default();
+        // A pipe or a device would never end.
+        let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+        let found = if is_file { fs::read(path).map(|bytes| read(&bytes)).unwrap_or_default() } else { read(&[]) };
         let (mut records, killed) = found.counted();
         if killed > 0 {
             warn!(messages = killed, "the last host died in the middle of a call: these messages are watched");

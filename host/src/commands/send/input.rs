@@ -39,7 +39,7 @@ pub(super) fn read(files: Vec<PathBuf>, max_bytes: usize) -> mpsc::Receiver<Piec
 fn read_files(files: Vec<PathBuf>, max_bytes: usize, give: &mpsc::Sender<Piece>) {
     for file in files {
         let body = read_file(&file, max_bytes);
-        if give.blocking_send(Piece { name: file.display().to_string(), body }).is_err() {
+        if give.blocking_send(Piece { name: file.display().to_string().escape_debug().to_string(), body }).is_err() {
             return;
         }
     }
