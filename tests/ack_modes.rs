@@ -6,8 +6,8 @@ use serde_json::json;
 use stompbox::app::Drained;
 
 use crate::harness::{
-    client::Msg,
     host::{Host, One, wait_until},
+    messages::{numbered, texts},
     target::{Target, on_every_broker},
 };
 
@@ -18,16 +18,6 @@ on_every_broker! {
     ack_mode_client_keeps_no_retry_for_long
     ack_mode_client_gives_the_window_back_while_a_service_is_away
     a_drain_in_ack_mode_client_repeats_nothing
-}
-
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("message {number:05}")).collect()
-}
-
-fn texts(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
-    texts.sort();
-    texts
 }
 
 fn one(target: &Target, class: &str, ack_mode: &str, extra: serde_json::Value) -> One {

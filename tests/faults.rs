@@ -8,12 +8,9 @@ use stompbox::{app::Drained, dev_broker::Faults};
 use crate::harness::{
     client::Msg,
     host::{Host, One, wait_until},
+    messages::numbered,
     target::Target,
 };
-
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("message {number:05}")).collect()
-}
 
 #[test]
 fn an_input_is_not_acknowledged_before_its_output_is_confirmed() {

@@ -10,6 +10,7 @@ use stompbox::{app::Drained, dev_broker::Faults};
 use crate::harness::{
     client::Msg,
     host::{Host, One, wait_until},
+    messages::texts,
     target::{Target, on_every_broker},
 };
 
@@ -39,12 +40,6 @@ fn fan(target: &Target, extra: Value) -> Fan {
     one.config["queues"]["near"] = json!({"server": "mb", "destination": near});
     one.config["queues"]["far"] = json!({"server": "second", "destination": far});
     Fan { one, near, far }
-}
-
-fn texts(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
-    texts.sort();
-    texts
 }
 
 fn several_outputs_go_to_the_queues_they_name(target: &Target) {

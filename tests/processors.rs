@@ -18,14 +18,11 @@ use crate::{
         client::Msg,
         guests,
         host::{Host, One},
+        messages::numbered,
         target::Target,
     },
     program::program,
 };
-
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("message {number:05}")).collect()
-}
 
 #[test]
 fn enable_false_leaves_a_processor_out() {

@@ -4,8 +4,8 @@ use serde_json::json;
 use stompbox::app::Drained;
 
 use crate::harness::{
-    client::Msg,
     host::{Host, One, wait_until},
+    messages::{numbered, texts},
     target::{Target, on_every_broker},
 };
 
@@ -27,16 +27,6 @@ mod durable_activemq {
     fn subscription_keeps_what_is_sent_while_the_host_is_away() {
         super::subscription_keeps(&crate::harness::target::Target::activemq());
     }
-}
-
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("message {number:05}")).collect()
-}
-
-fn texts(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
-    texts.sort();
-    texts
 }
 
 fn processors_of_one_queue_compete(target: &Target) {

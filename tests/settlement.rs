@@ -9,7 +9,7 @@ use crate::harness::{
     client::Msg,
     host::{Host, One},
     malformed::malformed,
-    messages::{Case, Expected, status_cases},
+    messages::{Case, Expected, numbered, status_cases, texts},
     target::{Target, on_every_broker},
 };
 
@@ -27,16 +27,6 @@ on_every_broker! {
     ack_mode_auto_settles_what_was_read
     without_an_out_queue_nothing_is_sent
     ack_mode_auto_gives_up_what_no_instance_could_take
-}
-
-fn texts(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
-    texts.sort();
-    texts
-}
-
-fn numbered(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("message {number:05}")).collect()
 }
 
 fn outputs_are_sent_and_inputs_acknowledged(target: &Target) {

@@ -19,6 +19,8 @@ mod wiretap;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 
 pub use address::{Address, Reach, Resolver};
@@ -174,6 +176,11 @@ pub(crate) fn error_text(frame: &Frame) -> String {
     text.replace(char::is_control, " ")
 }
 
+/// The receipt of DISCONNECT.
+const GOODBYE: &str = "goodbye";
+/// How long the broker may take to answer DISCONNECT.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Growing pauses between tries, with jitter so that many hosts do not return at the same moment.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -183,6 +190,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(200);
+    const STABLE: Duration = Duration::from_secs(10);
 
     pub(crate) fn new(max: Duration) -> Self {
         Self { next: Self::FIRST, max: max.max(Self::FIRST) }
@@ -193,6 +201,13 @@ impl Backoff {
         let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.next = (self.next * 2).min(self.max);
         pause
+    }
+
+    /// Begins anew after a connection that was opened then and held for long: it was a good one.
+    pub(crate) fn after(&mut self, opened: Option<Instant>) {
+        if opened.is_some_and(|opened| opened.elapsed() >= Self::STABLE) {
+            self.reset();
+        }
     }
 
     pub(crate) fn reset(&mut self) {

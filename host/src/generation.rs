@@ -11,12 +11,9 @@ use tracing::{error, info};
 use crate::{
     config,
     outcome::CallError,
+    retry::Pauses,
     sandbox::{Component, Counters, Engine, Instance, Kind, LoadError, PluginDirs, Spec},
 };
-
-/// The first pause after a failed `initialize`; it doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// One version of a processor, as it runs.
 #[derive(Debug, Clone)]
@@ -74,8 +71,9 @@ impl Generation {
     /// when the host ends: then there is none.
     pub fn start(&self, pause: impl Fn(Duration) -> bool) -> Option<Instance> {
         let processor = &self.spec.processor;
-        let (mut wait, mut failed) = (FIRST_PAUSE, false);
+        let (mut pauses, mut failed) = (Pauses::default(), false);
         loop {
+            let wait;
             match Instance::start(&self.spec) {
                 Ok(instance) => {
                     if failed {
@@ -85,6 +83,7 @@ impl Generation {
                 }
                 Err(error) => {
                     failed = true;
+                    wait = pauses.next_pause();
                     error!(%processor, error = &error as &dyn std::error::Error,
                            "no instance: nothing is taken, next try in {} ms", wait.as_millis());
                 }
@@ -92,8 +91,16 @@ impl Generation {
             if pause(wait) {
                 return None;
             }
-            wait = (wait * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// What is left of an instance after a message or a tick: nothing where each gets a fresh one.
+    pub fn keep(&self, left: Option<Instance>) -> Option<Instance> {
+        if !self.spec.fresh {
+            return left;
+        }
+        left.into_iter().for_each(Instance::terminate);
+        None
     }
 }
 

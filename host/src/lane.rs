@@ -18,14 +18,12 @@ use crate::{
     generation::Generation,
     metrics::ProcessorMetrics,
     outcome::{Happened, Reason},
+    retry::Pauses,
     sandbox::{Called, Failed, Instance},
     settle::{Job, Next, Settler},
     slots::Slot,
 };
 
-/// The first pause after an `unavailable`; it doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long a lane waits before it looks again whether outputs were confirmed.
 const OVERLOADED: Duration = Duration::from_millis(5);
 /// How long it waits before each message while dead letters are refused.
@@ -52,16 +50,14 @@ pub struct Lane {
 #[derive(Debug, Default)]
 struct Away {
     since: Option<Instant>,
-    pause: Option<Duration>,
+    pauses: Pauses,
 }
 
 impl Away {
     /// The next pause.
     fn pause(&mut self) -> Duration {
         self.since.get_or_insert_with(Instant::now);
-        let pause = self.pause.unwrap_or(FIRST_PAUSE);
-        self.pause = Some((pause * 2).min(MAX_PAUSE));
-        pause
+        self.pauses.next_pause()
     }
 }
 
@@ -171,16 +167,10 @@ impl Lane {
         self.buffer.pause(pause)
     }
 
-    /// What is left of an instance for the next message: nothing where each gets a fresh one. Asked after
-    /// settling, so that a slow farewell delays no message.
+    /// What is left of an instance for the next message. Asked after settling, so that a slow farewell
+    /// delays no message.
     fn keep(&self, left: Option<Instance>) -> Option<Instance> {
-        if !self.generation.spec.fresh {
-            return left;
-        }
-        if let Some(used) = left {
-            used.terminate();
-        }
-        None
+        self.generation.keep(left)
     }
 
     /// One call of the component. An instance that failed is gone: the call consumed it.

@@ -68,6 +68,27 @@ impl RetryPolicy {
     }
 }
 
+/// Pauses that double, for what a processor waits for itself: `initialize`, or a service that is away.
+#[derive(Debug)]
+pub struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Duration::from_millis(500))
+    }
+}
+
+impl Pauses {
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// The pause before the next try.
+    pub fn next_pause(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LONGEST);
+        pause
+    }
+}
+
 /// Deliveries in the order in which they are due.
 #[derive(Debug)]
 pub(crate) struct Held {

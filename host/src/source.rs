@@ -17,14 +17,11 @@ use crate::{
     generation::Generation,
     metrics::ProcessorMetrics,
     outcome::{Outcome, Output, Reason},
-    retry::RetryPolicy,
+    retry::{Pauses, RetryPolicy},
     sandbox::Instance,
     settle::Route,
 };
 
-/// The first pause after an `unavailable`; it doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How often a thread that waits for receipts looks whether the host ends.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -76,7 +73,7 @@ impl Source {
     pub fn run(self) {
         let mut ticks = Ticks::new(Instant::now(), self.interval);
         let mut warm = None;
-        let (mut wait, mut unavailable) = (Duration::ZERO, FIRST_PAUSE);
+        let (mut wait, mut unavailable) = (Duration::ZERO, Pauses::default());
         loop {
             let pause = |pause| self.stop.pause(pause);
             let Some(instance) = warm.take().or_else(|| self.generation.start(pause)) else { return };
@@ -85,7 +82,7 @@ impl Source {
             }
             let (outcome, left) = self.tick(instance);
             wait = outcome.map_or(Duration::ZERO, |outcome| self.carry_out(outcome, &mut unavailable));
-            warm = self.keep(left);
+            warm = self.generation.keep(left);
         }
     }
 
@@ -112,24 +109,15 @@ impl Source {
         }
     }
 
-    fn keep(&self, left: Option<Instance>) -> Option<Instance> {
-        if !self.generation.spec.fresh {
-            return left;
-        }
-        left.into_iter().for_each(Instance::terminate);
-        None
-    }
-
     /// Does what a tick decided; returns how long to wait at least before the next one.
-    fn carry_out(&self, outcome: Outcome, unavailable: &mut Duration) -> Duration {
+    fn carry_out(&self, outcome: Outcome, unavailable: &mut Pauses) -> Duration {
         let begun = Instant::now();
         if let Outcome::Unavailable(reason) = outcome {
-            let pause = *unavailable;
-            *unavailable = (pause * 2).min(MAX_PAUSE);
+            let pause = unavailable.next_pause();
             self.warn(&reason, "unavailable", pause);
             return pause;
         }
-        *unavailable = FIRST_PAUSE;
+        *unavailable = Pauses::default();
         match outcome {
             Outcome::Ok(outputs) if outputs.is_empty() => self.metrics.filtered.add_one(),
             Outcome::Ok(outputs) => {

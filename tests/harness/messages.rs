@@ -1,7 +1,10 @@
-//! Status messages as PanDA sends them, with what the `status_report` processor must do with each.
+//! Messages for the suites: statuses as PanDA sends them, with what the `status_report` processor must do with
+//! each, and plain ones that can be told apart.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
+
+use super::client::Msg;
 
 /// What becomes of a message in the `status_report` processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,4 +183,16 @@ fn a_seed_gives_the_same_realistic_messages() {
     assert!((75..82).contains(&share("task_status", Expected::Forwarded)));
     assert!((81..88).contains(&share("job_status", Expected::Forwarded)));
     assert!(cases.iter().all(|case| serde_json::from_slice::<Value>(&case.body).is_ok_and(|body| body.is_object())));
+}
+
+/// That many bodies that can be told apart, in the order of their numbers.
+pub fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("message {number:05}")).collect()
+}
+
+/// What messages say, in order of the text: brokers and lanes promise none.
+pub fn texts(messages: &[Msg]) -> Vec<String> {
+    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
+    texts.sort();
+    texts
 }

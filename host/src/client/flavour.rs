@@ -53,10 +53,7 @@ impl Flavour {
     #[must_use]
     pub fn quiet_subscription(self, destination: &str) -> (String, (&'static str, &'static str)) {
         match self {
-            Self::RabbitMq => {
-                let queue = destination.strip_prefix("/queue/").map(|queue| format!("/amq/queue/{queue}"));
-                (queue.unwrap_or_else(|| destination.to_owned()), ("prefetch-count", "1"))
-            }
+            Self::RabbitMq => (as_existing(destination).into_owned(), ("prefetch-count", "1")),
             // It has no selectors.
             Self::Embedded => (destination.to_owned(), ("activemq.prefetchSize", "1")),
             Self::ActiveMq | Self::Artemis | Self::Unknown => (destination.to_owned(), ("selector", "1 = 0")),

@@ -21,17 +21,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{outbox::Outbox, outgoing::Link};
-use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, Phase, error_text};
+use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, GOODBYE, GOODBYE_LIMIT, Phase, error_text};
 use crate::stomp::Command;
 
 pub use self::outgoing::{Outgoing, OutputId, SendRequest};
 
 /// How long receipts may be missing before an alarm is logged, and again each time.
 const ALARM: Duration = Duration::from_secs(60);
-const GOODBYE: &str = "goodbye";
-const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
-/// A connection that held this long was a good one: the back-off begins anew.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// Why a broker did not take an output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,9 +116,7 @@ impl ProducerTask {
             if readdressed {
                 continue;
             }
-            if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
-                backoff.reset();
-            }
+            backoff.after(opened);
             let pause = backoff.pause();
             warn!(server = %self.options.server, error = &error as &dyn std::error::Error,
                   unconfirmed = self.outbox.unconfirmed(), "sending connection lost, connecting again in {} ms", pause.as_millis());

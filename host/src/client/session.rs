@@ -29,20 +29,14 @@ pub use self::{
     phase::{Phase, SessionState},
     subscription::{AckMode, Subscription},
 };
-use super::{Backoff, ClientError, ConnectOptions, Connection, error_text, flavour::QueueName};
+use super::{Backoff, ClientError, ConnectOptions, Connection, GOODBYE, GOODBYE_LIMIT, error_text, flavour::QueueName};
 use crate::{
     delivery::{Delivery, Intake, Message, Settle},
     stomp::{Command, Frame},
 };
 
-/// The receipt of DISCONNECT.
-const GOODBYE: &str = "goodbye";
 /// How long a broker may leave an ACK or SUBSCRIBE without its RECEIPT while we read.
 const RECEIPT_LIMIT: Duration = Duration::from_secs(30);
-/// How long the broker may take to answer DISCONNECT.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
-/// A connection that held this long was a good one: the back-off begins anew.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// How often a session that stays away asks whether it is wanted, beside being told.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -104,9 +98,7 @@ impl Session {
                 info!(server = %self.options.server, queue = %self.subscription.queue, "no such queue yet: declaring it");
                 continue;
             }
-            if opened.is_some_and(|opened: Instant| opened.elapsed() >= STABLE) {
-                backoff.reset();
-            }
+            backoff.after(opened);
             self.pause_after(error, backoff.pause()).await;
         }
         SessionState::Closed
