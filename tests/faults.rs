@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use stompbox::{app::Drained, dev_broker::Faults};
 
-use crate::harness::{
-    client::Msg,
-    host::{Host, One, wait_until},
-    messages::numbered,
-    target::Target,
+use crate::{
+    harness::{
+        client::Msg,
+        host::{Host, One, wait_until},
+        messages::numbered,
+        target::Target,
+    },
+    operate::Running,
 };
 
 #[test]
@@ -99,4 +102,22 @@ fn a_broker_that_refuses_logins_is_tried_again() {
     target.client().send(&one.from, &[], b"x").unwrap();
     host.wait_ended("one", 1);
     assert_eq!(host.drain(), Drained::Clean);
+}
+
+/// Where dead letters are refused, their inputs stay in the host; with half the window of them it slows down, or a
+/// sick processor would empty its queue into the host.
+#[test]
+fn lanes_slow_down_while_dead_letters_are_refused() {
+    let target = Target::embedded();
+    let mut one = One::new(&target, "RejectAll", json!({"retry": {"min_delay_ms": 10, "max_delay_ms": 100}}));
+    one.config["queues"]["in"]["max_buffer_len"] = json!(9);
+    target.handle().set_faults(Faults { refuse_destinations: vec![one.dead.clone()], ..Faults::default() });
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let host = Running::start(&one, &[], log.reopen().unwrap().into());
+    target.client().send_all(&one.from, &numbered(20)).unwrap();
+    let told = || std::fs::read_to_string(log.path()).unwrap();
+    wait_until("it says so", || told().contains("slowed down: many messages are kept"));
+    drop(host);
+    target.handle().set_faults(Faults::default());
+    assert_eq!(target.drain(&one.from).len(), 20, "all with the broker");
 }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use crate::{
         host::{Host, LIMIT, One, wait_until},
         target::Target,
     },
-    program::program,
+    program::{program, terminate},
 };
 
 /// Asks once; the status and the body.
@@ -250,7 +250,7 @@ fn silent_clients_are_sent_away() {
 }
 
 /// A host in a process of its own.
-struct Running {
+pub struct Running {
     child: Child,
     _dir: tempfile::TempDir,
 }
@@ -265,7 +265,7 @@ fn config_file(one: &One) -> (tempfile::TempDir, PathBuf) {
 }
 
 impl Running {
-    fn start(one: &One, args: &[&str], stderr: Stdio) -> Self {
+    pub fn start(one: &One, args: &[&str], stderr: Stdio) -> Self {
         let (dir, file) = config_file(one);
         let mut command = program();
         command.args(["run", "--config"]).arg(file).args(args).stderr(stderr);
@@ -274,7 +274,7 @@ impl Running {
 
     /// SIGTERM, then the exit code; fails when it does not come within the limit.
     fn terminate(&mut self) -> Option<i32> {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        terminate(&self.child);
         wait_until("the host ends", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap().code()
     }
@@ -318,7 +318,7 @@ fn log_format_json_gives_one_object_a_line() {
     assert_eq!(guest["processor"], "one");
     let processed = objects.find(|line| line["message"] == "processed").expect("verbose tells");
     assert_eq!((&processed["processor"], &processed["outcome"]), (&json!("one"), &json!("outputs")));
-    assert!(Command::new("kill").arg(host.child.id().to_string()).status().unwrap().success());
+    terminate(&host.child);
     assert_eq!(objects.filter(|line| line["message"] == "totals").count(), 1, "flushed at the end");
     assert_eq!(host.child.wait().unwrap().code(), Some(0));
 }

@@ -190,7 +190,7 @@ fn the_development_broker_serves_and_ends_with_a_signal() {
 }
 
 /// Sends SIGTERM, as service managers do.
-fn terminate(child: &Child) {
+pub fn terminate(child: &Child) {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }
 
