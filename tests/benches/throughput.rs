@@ -1,7 +1,8 @@
 //! In -> process -> out, messages a second: Stompbox beside a bare STOMP client with the same guarantee
 //! (ACK after the RECEIPT of the output), interleaved rounds on the same warm broker, as ratios.
 //!
-//! `cargo bench -p e2e --profile release --bench throughput [-- --broker embedded|activemq] [--messages N] [--rounds N]`
+//! `cargo bench -p e2e --profile release --bench throughput [-- --broker NAME] [--messages N] [--rounds N]`
+//! Brokers: embedded, activemq, rabbitmq, artemis; without the option all of them.
 
 #![allow(missing_docs, clippy::expect_used, reason = "a bench that cannot run says so by a panic")]
 
@@ -13,7 +14,12 @@ mod host;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use e2e::harness;
+use e2e::harness::{
+    activemq::ActiveMq,
+    artemis::Artemis,
+    broker::{PASSCODE, USERNAME},
+    rabbitmq::RabbitMq,
+};
 
 /// Where to run, how much, how often.
 struct Plan {
@@ -27,8 +33,13 @@ pub(crate) struct Target {
     /// Its STOMP port.
     pub(crate) address: SocketAddr,
     /// Its login.
-    pub(crate) login: Option<(String, String)>,
+    pub(crate) login: Option<(&'static str, &'static str)>,
+    /// The header by which it bounds what it sends ahead, as the host asks with one lane.
+    pub(crate) window: (&'static str, &'static str),
 }
+
+const BROKERS: [&str; 4] = ["embedded", "activemq", "rabbitmq", "artemis"];
+const PREFETCH: (&str, &str) = ("activemq.prefetchSize", "1000");
 
 fn main() -> anyhow::Result<()> {
     let plan = plan()?;
@@ -37,21 +48,34 @@ fn main() -> anyhow::Result<()> {
         match broker.as_str() {
             "embedded" => {
                 let embedded = host::embedded()?;
-                compare(broker, &Target { address: embedded.address, login: None }, &plan)?;
+                let target = Target { address: embedded.address, login: None, window: PREFETCH };
+                compare(broker, &target, &plan)?;
             }
             "activemq" => {
-                let activemq = harness::activemq::ActiveMq::for_benches()?;
-                let login = (harness::activemq::USERNAME.to_owned(), harness::activemq::PASSCODE.to_owned());
-                compare(broker, &Target { address: activemq.address(), login: Some(login) }, &plan)?;
+                let activemq = ActiveMq::for_benches()?;
+                compare(broker, &real(activemq.address(), PREFETCH), &plan)?;
             }
-            other => bail!("unknown broker {other}: embedded or activemq"),
+            "rabbitmq" => {
+                let rabbitmq = RabbitMq::for_benches()?;
+                compare(broker, &real(rabbitmq.address(), ("prefetch-count", "1000")), &plan)?;
+            }
+            "artemis" => {
+                // Its acceptor with prefixes, so that the floor needs no routing types.
+                let artemis = Artemis::for_benches()?;
+                compare(broker, &real(artemis.prefixed(), ("consumer-window-size", "1048576")), &plan)?;
+            }
+            other => bail!("unknown broker {other}: {}", BROKERS.join(", ")),
         }
     }
     Ok(())
 }
 
+fn real(address: SocketAddr, window: (&'static str, &'static str)) -> Target {
+    Target { address, login: Some((USERNAME, PASSCODE)), window }
+}
+
 fn plan() -> anyhow::Result<Plan> {
-    let mut plan = Plan { brokers: vec!["embedded".into(), "activemq".into()], messages: 30_000, rounds: 4 };
+    let mut plan = Plan { brokers: BROKERS.map(str::to_owned).to_vec(), messages: 30_000, rounds: 4 };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));

@@ -16,9 +16,6 @@ use stompbox::stomp::{Command, Decoder, Frame, FrameLimits, Version, content_len
 
 use super::Target;
 
-/// Messages the broker may have outstanding with the client: what the host asks for with one lane.
-pub(crate) const WINDOW: usize = 1_000;
-
 /// Half of a STOMP connection over a blocking socket.
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -32,8 +29,8 @@ impl Wire {
         let stream = TcpStream::connect(target.address)?;
         stream.set_nodelay(true)?;
         let mut wire = Self { stream, decoder: Decoder::new(FrameLimits::default()), input: BytesMut::new() };
-        let (login, passcode) = target.login.clone().unwrap_or_default();
-        let login = [("login", login.as_str()), ("passcode", passcode.as_str())];
+        let (login, passcode) = target.login.unwrap_or_default();
+        let login = [("login", login), ("passcode", passcode)];
         let headers = [("accept-version", "1.2"), ("host", "/"), ("heart-beat", "0,0")];
         wire.write(|out| encode(out, Version::V1_0, Command::Connect, headers.into_iter().chain(login), b""))?;
         let answer = wire.frames()?.pop().context("no answer to CONNECT")?;
@@ -132,10 +129,8 @@ pub(crate) fn run(target: &Target, queue: &str, count: usize) -> anyhow::Result<
         }
         Ok(())
     });
-    let window = WINDOW.to_string();
     let (from, to) = (format!("/queue/{queue}.in"), format!("/queue/{queue}.out"));
-    let headers =
-        [("destination", from.as_str()), ("id", "1"), ("ack", "client-individual"), ("activemq.prefetchSize", &window)];
+    let headers = [("destination", from.as_str()), ("id", "1"), ("ack", "client-individual"), target.window];
     consumer.write(|out| encode(out, Version::V1_2, Command::Subscribe, headers, b""))?;
     let mut taken = 0;
     while taken < count {

@@ -1,4 +1,4 @@
-//! The contender: the host as `run` starts it, with the forwarding plugin in one lane.
+//! The contender: the host as `run` starts it, with the status report in one lane.
 
 use std::{
     net::SocketAddr,
@@ -49,7 +49,7 @@ pub(crate) fn bodies(count: usize) -> Vec<String> {
 /// Moves the messages through the status report; returns messages a second.
 pub(crate) fn run(target: &Target, queue: &str, count: usize) -> anyhow::Result<f64> {
     floor::fill(target, &format!("{queue}.in"), &bodies(count))?;
-    let (user, passcode) = target.login.clone().unzip();
+    let (user, passcode) = target.login.unzip();
     let config = serde_json::json!({
         "plugins": [harness::guests::plugins_dir()],
         "mb_servers": {"mb": {"host_port_list": [target.address.to_string()], "username": user, "passcode": passcode}},
