@@ -19,6 +19,7 @@ mod limits;
 mod operate;
 mod order;
 mod outputs;
+mod overdue;
 mod plugins;
 mod processors;
 mod program;

@@ -12,7 +12,7 @@ mod settle;
 use std::{
     net::TcpListener,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -77,10 +77,13 @@ struct Passing {
     deliveries: mpsc::Sender<Delivery>,
     room: Notify,
     wanted: AtomicBool,
+    /// Whoever holds it keeps deliveries from being taken, and the session standing.
+    gate: Mutex<()>,
 }
 
 impl Intake for Passing {
     fn push(&self, deliveries: &mut Vec<Delivery>) {
+        let _gate = (!deliveries.is_empty()).then(|| self.gate.lock().unwrap());
         deliveries.drain(..).for_each(|delivery| self.deliveries.send(delivery).unwrap_or_default());
     }
     fn has_room(&self) -> bool {
@@ -112,7 +115,8 @@ impl Consumer {
     fn start(options: ConnectOptions, subscription: Subscription) -> Self {
         let (runtime, (phase, is_phase)) = (runtime(), watch::channel(Phase::Run));
         let (passed, deliveries) = mpsc::channel();
-        let intake = Arc::new(Passing { deliveries: passed, room: Notify::new(), wanted: AtomicBool::new(true) });
+        let (room, wanted, gate) = (Notify::new(), AtomicBool::new(true), Mutex::new(()));
+        let intake = Arc::new(Passing { deliveries: passed, room, wanted, gate });
         let (session, state) = Session::new(options, subscription, intake.clone(), is_phase);
         runtime.spawn(session.run());
         Self { runtime, state, deliveries, intake, phase }
@@ -172,7 +176,11 @@ impl Sender {
             as_bytes: false,
         };
         let (answer, body) = (self.answer.clone(), body.to_owned());
-        self.producer.send(request, true, Box::new(move |result| drop(answer.send((body, result)))));
+        self.producer.send(
+            request,
+            true,
+            Box::new(move |result: Result<(), Rejected>| drop(answer.send((body, result)))),
+        );
     }
 
     fn answer(&self) -> Answer {

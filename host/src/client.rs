@@ -10,6 +10,7 @@ pub mod consumers;
 mod doorbell;
 pub mod files;
 pub mod flavour;
+mod phase;
 pub mod probe;
 pub mod producer;
 pub mod session;
@@ -28,9 +29,10 @@ pub use connection::Connection;
 pub use consumers::{Consumers, ReadFrom, Timing};
 pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
+pub use phase::{Phase, SessionState};
 pub use probe::{Probe, Right};
 pub use producer::{OnDone, Outgoing, OutputId, Producer, ProducerTask, Rejected, SendRequest};
-pub use session::{AckMode, Phase, Session, SessionState, Subscription};
+pub use session::{AckMode, Session, Subscription};
 pub use tls::Tls;
 
 /// How to open a connection to one server.

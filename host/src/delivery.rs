@@ -92,6 +92,11 @@ pub trait Settle: Send + Sync + std::fmt::Debug {
     fn give_back(&self, number: u64, message: &Arc<Message>) {
         self.dropped(number, message);
     }
+    /// The same, while the answer to what was sent for it is awaited; `max_hold` bounds what waits for it
+    /// because it came again. Returns true where it is given back for good: an ACK would do harm.
+    fn lend_back(&self, _number: u64, _message: &Arc<Message>, _max_hold: Duration) -> bool {
+        false
+    }
     /// Learns that the message was copied, so that the original can go.
     fn copied(&self, _number: u64, _message: &Arc<Message>) {}
     /// Decides whether it is to be processed: not when its connection is gone, nor when an older
@@ -183,6 +188,11 @@ impl Delivery {
         if let Some(settle) = self.settle.take() {
             settle.give_back(self.number, &self.message);
         }
+    }
+
+    /// Lets the broker have the message although it is still in work: others may process it meanwhile.
+    pub fn lend_back(&mut self, max_hold: Duration) {
+        self.settle.take_if(|settle| settle.lend_back(self.number, &self.message, max_hold));
     }
 
     /// The delivery, if it is to be processed; else its session has seen to it. Asked before each attempt,

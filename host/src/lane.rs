@@ -223,7 +223,11 @@ impl Lane {
     /// Flow control of the broker stops the lane here. Where dead letters are refused it goes on, slowly:
     /// the next message may be a good one.
     fn wait_while_overloaded(&self) {
+        let (began, mut rest) = (Instant::now(), None);
         while self.settler.overloaded() {
+            if began.elapsed() >= self.buffer.patience() {
+                rest.get_or_insert_with(|| self.buffer.rest());
+            }
             if self.buffer.pause(OVERLOADED) {
                 return;
             }

@@ -103,8 +103,11 @@ fn in_mode_auto_the_session_acknowledges_for_artemis_and_rabbitmq() {
         let (listener, options) = listen();
         let consumer = Consumer::start(options, Subscription { ack_mode: AckMode::Auto, ..subscription() });
         let mut peer = subscribed(&listener, &greeting("1.2", server));
+        // Before a lane can have it: as with a mode auto of the broker, a host that dies processes nothing twice.
+        let gate = consumer.intake.gate.lock().unwrap();
         message(&mut peer, "7");
         assert_eq!(peer.expect("ACK").unwrap().header("id"), Some("7"), "{server}");
+        drop(gate);
         assert!(consumer.take().ack() && peer.stays_quiet(super::QUIET).is_ok(), "once");
     }
 }

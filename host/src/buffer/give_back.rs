@@ -4,10 +4,13 @@
 //! Sessions ask and call this through [`crate::delivery::Intake`]; lanes say when they rest. How a
 //! delivery is given back is the session's business.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Buffer;
 use crate::{delivery::Delivery, retry::Held};
+
+/// Flow control of this length is ordinary.
+const FLOW_CONTROL: Duration = Duration::from_secs(30);
 
 /// A lane that can process nothing for now, until this is dropped.
 #[derive(Debug)]
@@ -29,6 +32,18 @@ impl Buffer {
     #[must_use]
     pub fn is_overdue(&self, delivery: &Delivery) -> bool {
         !self.options.finish_all && delivery.age() > self.options.max_hold
+    }
+
+    /// Lets the broker have an overdue delivery while the answer to what was sent for it is awaited.
+    pub fn lend_back(&self, delivery: &mut Delivery) {
+        delivery.lend_back(self.options.max_hold);
+    }
+
+    /// How long flow control may last before lanes count as resting: where any rest gives everything back, the
+    /// ordinary kind is none.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        if self.options.max_rest.is_zero() { FLOW_CONTROL } else { Duration::ZERO }
     }
 
     /// When a delivery must have been retried at the latest, so that it does not become overdue.

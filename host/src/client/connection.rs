@@ -234,6 +234,36 @@ impl Connection {
         poll_fn(|cx| self.poll_progress(cx, read)).await
     }
 
+    /// Writes everything that was put; reads what arrives meanwhile, so that no peer waits for us.
+    ///
+    /// # Errors
+    /// The socket failed, or the peer closed it.
+    pub async fn flush(&mut self) -> Result<(), ClientError> {
+        while !self.output.is_empty() || self.unflushed {
+            self.progress(true).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads up to this RECEIPT; what comes before it is of no interest any more.
+    ///
+    /// # Errors
+    /// An ERROR comes first, or the connection is lost.
+    pub async fn read_to_receipt(&mut self, id: &str) -> Result<(), ClientError> {
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                match frame.command {
+                    Command::Receipt if frame.headers.get("receipt-id") == Some(id) => return Ok(()),
+                    Command::Error if !self.flavour.is_late_delivery(&error_text(&frame)) => {
+                        return Err(ClientError::Broker(error_text(&frame)));
+                    }
+                    _ => {}
+                }
+            }
+            self.progress(true).await?;
+        }
+    }
+
     fn poll_progress(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<(), ClientError>> {
         let wrote = self.poll_write(cx)?;
         let read = if read { self.poll_read(cx)? } else { Poll::Pending };

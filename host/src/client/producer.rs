@@ -29,6 +29,9 @@ pub use self::outgoing::{Outgoing, OutputId, SendRequest};
 /// How long receipts may be missing before an alarm is logged, and again each time.
 const ALARM: Duration = Duration::from_secs(60);
 
+/// How often outputs are looked for that wait too long.
+const LOOK_FOR_OVERDUE: Duration = Duration::from_secs(1);
+
 /// Why a broker did not take an output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the broker refused the message for {destination}: {detail}")]
@@ -39,8 +42,29 @@ pub struct Rejected {
     pub detail: String,
 }
 
-/// Called once when the fate of a send is known; on the producer's task, so it must not block.
-pub type OnDone = Box<dyn FnOnce(Result<(), Rejected>) + Send>;
+/// Who waits for the fate of a send. All is told on the producer's task, so nothing here may block.
+pub trait OnDone: Send {
+    /// The broker has confirmed or refused the message. Called once.
+    fn done(self: Box<Self>, fate: Result<(), Rejected>);
+
+    /// Whether it has waited too long. Asked every second, under the producer's lock.
+    fn is_overdue(&self) -> bool {
+        false
+    }
+
+    /// It was overdue, and the message was never on a wire: it is not sent. Called instead of `done`.
+    fn withdrawn(self: Box<Self>) {}
+
+    /// It is overdue, but the message may have arrived, so `done` will be called. Called every second, under the
+    /// producer's lock.
+    fn delayed(&mut self) {}
+}
+
+impl<F: FnOnce(Result<(), Rejected>) + Send> OnDone for F {
+    fn done(self: Box<Self>, fate: Result<(), Rejected>) {
+        self(fate);
+    }
+}
 
 /// A cheap handle for sending to one server.
 #[derive(Debug, Clone)]
@@ -61,14 +85,14 @@ impl Producer {
 
     /// Sends a message; `done` is told when the broker has confirmed or refused it. `urgent` says that
     /// nothing else will follow at once, so that waiting for company is of no use.
-    pub fn send(&self, message: impl Into<Outgoing>, urgent: bool, done: OnDone) {
+    pub fn send(&self, message: impl Into<Outgoing>, urgent: bool, done: Box<dyn OnDone>) {
         self.outbox.send(message.into(), urgent, done);
     }
 
     /// Sends messages that stand or fall together: `done` is told once, that all are confirmed or that
     /// none counts as sent. With `transaction` that is true at the broker as well, where it has
     /// transactions that keep their word; elsewhere some may have arrived.
-    pub fn send_group(&self, messages: Vec<Outgoing>, transaction: bool, urgent: bool, done: OnDone) {
+    pub fn send_group(&self, messages: Vec<Outgoing>, transaction: bool, urgent: bool, done: Box<dyn OnDone>) {
         self.outbox.send_group(messages, transaction, urgent, done);
     }
 
@@ -104,7 +128,15 @@ impl ProducerTask {
     }
 
     /// Sends until the phase is [`Phase::Finish`]; breaks are logged and mended here.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let (outbox, server) = (self.outbox.clone(), self.options.server.clone());
+        tokio::select! {
+            () = self.connect_and_send() => {}
+            () = withdraw_overdue(&outbox, &server) => {}
+        }
+    }
+
+    async fn connect_and_send(mut self) {
         let mut backoff = Backoff::new(self.options.max_backoff);
         while *self.phase.borrow() < Phase::Finish {
             let mut opened = None;
@@ -222,14 +254,19 @@ impl ProducerTask {
     }
 }
 
+/// Nothing waits for a server for longer than `max_hold_s`, connected or not. Never ends.
+async fn withdraw_overdue(outbox: &Outbox, server: &str) {
+    let mut ticker = interval(LOOK_FOR_OVERDUE);
+    loop {
+        ticker.tick().await;
+        let count = outbox.withdraw_overdue();
+        if count > 0 {
+            warn!(server, count, "not sent within max_hold_s: the inputs are given back");
+        }
+    }
+}
+
 async fn say_goodbye(connection: &mut Connection) -> Result<(), ClientError> {
     connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
-    loop {
-        while let Some(frame) = connection.next_frame()? {
-            if frame.command == Command::Receipt && frame.headers.get("receipt-id") == Some(GOODBYE) {
-                return Ok(());
-            }
-        }
-        connection.progress(true).await?;
-    }
+    connection.read_to_receipt(GOODBYE).await
 }

@@ -7,9 +7,9 @@
 //! [`Acks::take_into`] writes the ACK frames; `ledger` knows which may be written, `recall` what older
 //! epochs delivered.
 
+mod ack_frame;
 mod acks;
 mod ledger;
-mod phase;
 mod recall;
 mod subscription;
 
@@ -21,15 +21,16 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+pub use self::subscription::{AckMode, Subscription};
 use self::{
-    acks::{Acks, ack_id},
+    ack_frame::ack_id,
+    acks::Acks,
     subscription::{SUBSCRIBED, UNSUBSCRIBED},
 };
-pub use self::{
-    phase::{Phase, SessionState},
-    subscription::{AckMode, Subscription},
+use super::{
+    Backoff, ClientError, ConnectOptions, Connection, GOODBYE, GOODBYE_LIMIT, Phase, SessionState, error_text,
+    flavour::QueueName,
 };
-use super::{Backoff, ClientError, ConnectOptions, Connection, GOODBYE, GOODBYE_LIMIT, error_text, flavour::QueueName};
 use crate::{
     delivery::{Delivery, Intake, Message, Settle},
     stomp::{Command, Frame},
@@ -181,8 +182,7 @@ impl Session {
         let mut batch = Vec::new();
         loop {
             let handled = self.handle_frames(epoch, &mut batch);
-            acks.admit(&mut batch);
-            intake.push(&mut batch);
+            self.hand_over(epoch, &mut batch).await?;
             handled?;
             if epoch.unsubscribed {
                 // Only now: the last deliveries are in the buffer.
@@ -211,6 +211,18 @@ impl Session {
                 return Ok(End::GivenBack);
             }
         }
+    }
+
+    /// Gives what was read to the buffer; where the session acknowledges in the broker's place, after that is
+    /// written, so that a host that dies has not processed what comes again.
+    async fn hand_over(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
+        if self.acks.admit(batch) {
+            self.acks.take_into(&mut epoch.connection)?;
+            let silent = |_| ClientError::Silent { what: "room for ACKs", limit: RECEIPT_LIMIT };
+            timeout(RECEIPT_LIMIT, epoch.connection.flush()).await.map_err(silent)??;
+        }
+        self.intake.push(batch);
+        Ok(())
     }
 
     fn handle_frames(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
@@ -330,18 +342,7 @@ impl Session {
         if !(durable && told) {
             connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
         }
-        loop {
-            while let Some(frame) = connection.next_frame()? {
-                match frame.command {
-                    Command::Receipt if frame.headers.get("receipt-id") == Some(GOODBYE) => return Ok(()),
-                    Command::Error if !connection.flavour.is_late_delivery(&error_text(&frame)) => {
-                        return Err(ClientError::Broker(error_text(&frame)));
-                    }
-                    _ => {}
-                }
-            }
-            connection.progress(true).await?;
-        }
+        connection.read_to_receipt(GOODBYE).await
     }
 }
 

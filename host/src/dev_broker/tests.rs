@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    client::{AckMode, ConnectOptions, Phase, Producer, SendRequest, Session, Subscription},
+    client::{AckMode, ConnectOptions, Phase, Producer, Rejected, SendRequest, Session, Subscription},
     delivery::{Delivery, Intake},
 };
 
@@ -370,7 +370,7 @@ async fn the_clients_of_the_host_lose_nothing_when_everything_is_cut() {
     for number in 0..COUNT {
         let body = bytes::Bytes::from(number.to_string());
         let request = SendRequest { destination: "/queue/a".into(), headers: Vec::new(), body, as_bytes: false };
-        producer.send(request, false, Box::new(|result| result.unwrap()));
+        producer.send(request, false, Box::new(|result: Result<(), Rejected>| result.unwrap()));
     }
     broker.wait_for(|handle| handle.stats().acked >= 100).await;
     broker.handle.cut_all();

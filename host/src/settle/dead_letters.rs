@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::{
     Job, Next, Settler,
-    unconfirmed::{Weight, weigh},
+    unconfirmed::{Pending, Weight, weigh},
 };
 use crate::{
     client::Rejected,
@@ -25,12 +25,11 @@ impl Settler {
         warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt, code = reason.code,
               detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
         let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
-        let (settler, body, urgent) = (self.clone(), message.body.clone(), !job.more);
+        let (body, urgent) = (message.body.clone(), !job.more);
         // Text or bytes as it came: ActiveMQ marks bytes by a content-length.
         let as_bytes = message.headers.get("content-length").is_some();
         let weight = Weight::new(&self.unconfirmed, weigh(&headers, &body));
-        let done = Box::new(move |answer: Result<(), Rejected>| {
-            drop(weight);
+        let then = move |settler: &Arc<Self>, job: Job, answer: Result<(), Rejected>| {
             let happened = match answer {
                 Ok(()) => Happened::DeadLetterConfirmed,
                 Err(rejected) => {
@@ -39,8 +38,9 @@ impl Settler {
                 }
             };
             settler.settle_later(job, happened);
-        });
-        self.dead_letters.send(headers, body, as_bytes, urgent, done);
+        };
+        let done = Pending { settler: self.clone(), job, weight, then };
+        self.dead_letters.send(headers, body, as_bytes, urgent, Box::new(done));
     }
 
     /// The broker refused the dead letter: the disk takes it, and the message is acknowledged after fsync.

@@ -3,17 +3,14 @@
 //! A single output, the common case, goes alone and without any of this machinery. The broker's answers
 //! come on the producer's task.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Job, Settler,
-    unconfirmed::{Weight, weigh},
+    unconfirmed::{Pending, Weight, weigh},
 };
 use crate::{
-    client::{Outgoing, Producer, Rejected},
+    client::{OnDone, Outgoing, Producer, Rejected},
     outcome::{Happened, Output, Reason},
 };
 
@@ -25,12 +22,9 @@ impl Settler {
         match self.addressed(&job, outputs) {
             Err(detail) => self.settle_later(job, refused(detail)),
             Ok(Addressed::One(producer, outgoing)) => {
-                let (settler, urgent) = (self.clone(), !job.more);
-                let done = move |answer| {
-                    drop(weight);
-                    settler.sent(job, 1, answer);
-                };
-                producer.send(outgoing, urgent, Box::new(done));
+                let urgent = !job.more;
+                let then = |settler: &Arc<Self>, job, answer| settler.sent(job, 1, answer);
+                producer.send(outgoing, urgent, Box::new(Pending { settler: self.clone(), job, weight, then }));
             }
             Ok(Addressed::Many(groups)) => self.send_groups(job, groups, weight),
         }
@@ -61,29 +55,13 @@ impl Settler {
     fn send_groups(self: &Arc<Self>, job: Job, groups: Vec<(Producer, Vec<Outgoing>)>, weight: Weight) {
         let urgent = !job.more;
         let outputs = groups.iter().map(|(_, group)| group.len()).sum();
-        let state = Waiting { missing: groups.len(), outputs, job: Some(job), refused: None, _weight: weight };
+        let (missing, job) = (groups.len(), Some(job));
+        let state =
+            Waiting { missing, outputs, job, confirmed: false, refused: None, withdrawn: false, _weight: weight };
         let waiting = Arc::new(Mutex::new(state));
         for (producer, group) in groups {
-            let (settler, waiting) = (self.clone(), waiting.clone());
-            let done = Box::new(move |answer| settler.group_answered(&waiting, answer));
-            producer.send_group(group, self.use_transaction, urgent, done);
-        }
-    }
-
-    fn group_answered(self: &Arc<Self>, waiting: &Mutex<Waiting>, answer: Result<(), Rejected>) {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(rejected) = answer {
-            waiting.refused.get_or_insert(rejected);
-        }
-        waiting.missing -= 1;
-        if waiting.missing > 0 {
-            return;
-        }
-        let answer = mem::take(&mut waiting.refused).map_or(Ok(()), Err);
-        let (job, outputs) = (waiting.job.take(), waiting.outputs);
-        drop(waiting);
-        if let Some(job) = job {
-            self.sent(job, outputs, answer);
+            let part = Part { settler: self.clone(), waiting: waiting.clone() };
+            producer.send_group(group, self.use_transaction, urgent, Box::new(part));
         }
     }
 
@@ -117,6 +95,69 @@ struct Waiting {
     missing: usize,
     outputs: usize,
     job: Option<Job>,
+    /// Whether any group arrived.
+    confirmed: bool,
     refused: Option<Rejected>,
+    /// Whether any group was taken back unsent.
+    withdrawn: bool,
     _weight: Weight,
+}
+
+/// One group of several, waiting for its answer.
+struct Part {
+    settler: Arc<Settler>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Part {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One group less is missing; the last one settles the input.
+    fn ended(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        waiting.missing -= 1;
+        if waiting.missing > 0 {
+            return;
+        }
+        let answer = waiting.refused.take().map_or(Ok(()), Err);
+        let (job, outputs) = (waiting.job.take(), waiting.outputs);
+        let (withdrawn, confirmed) = (waiting.withdrawn, waiting.confirmed);
+        drop(waiting);
+        let Some(job) = job else { return };
+        if !withdrawn {
+            return self.settler.sent(job, outputs, answer);
+        }
+        if confirmed {
+            self.settler.metrics.possible_duplicates.add_one();
+        }
+        job.delivery.give_back();
+    }
+}
+
+impl OnDone for Part {
+    fn done(self: Box<Self>, fate: Result<(), Rejected>) {
+        let mut waiting = self.lock();
+        match fate {
+            Ok(()) => waiting.confirmed = true,
+            Err(rejected) => waiting.refused = waiting.refused.take().or(Some(rejected)),
+        }
+        self.ended(waiting);
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.lock().job.as_ref().is_some_and(|job| self.settler.buffer.is_overdue(&job.delivery))
+    }
+
+    fn withdrawn(self: Box<Self>) {
+        let mut waiting = self.lock();
+        waiting.withdrawn = true;
+        self.ended(waiting);
+    }
+
+    fn delayed(&mut self) {
+        if let Some(job) = &mut self.lock().job {
+            self.settler.buffer.lend_back(&mut job.delivery);
+        }
+    }
 }

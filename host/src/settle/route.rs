@@ -19,7 +19,14 @@ pub struct Route {
 
 impl Route {
     /// Sends one message of its own: a dead letter, or an output of a source.
-    pub(crate) fn send(&self, headers: Vec<(String, String)>, body: Bytes, as_bytes: bool, urgent: bool, done: OnDone) {
+    pub(crate) fn send(
+        &self,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+        as_bytes: bool,
+        urgent: bool,
+        done: Box<dyn OnDone>,
+    ) {
         let request = SendRequest { destination: self.destination.clone(), headers, body, as_bytes };
         self.producer.send(Outgoing { request, common: self.headers.clone(), id: None }, urgent, done);
     }

@@ -15,7 +15,7 @@ use crate::stomp::{Command, EncodeError, encode};
 /// What was given to the outbox, with whom to tell.
 pub(super) struct Entry {
     pub(super) load: Load,
-    pub(super) done: OnDone,
+    pub(super) done: Box<dyn OnDone>,
     /// It was on a connection that died without an answer: sent again marked, and one at a time, so
     /// that one poison message cannot take the others with it again.
     pub(super) suspect: bool,
@@ -82,6 +82,12 @@ impl Entry {
         }
     }
 
+    /// Whether no broker has seen any of it.
+    pub(super) fn is_unseen(&self) -> bool {
+        let confirmed = matches!(&self.load, Load::Group(group) if group.parts.iter().any(|part| part.answered));
+        !self.suspect && !confirmed
+    }
+
     pub(super) fn in_transaction(&self) -> bool {
         matches!(&self.load, Load::Group(group) if group.in_transaction)
     }
@@ -115,7 +121,7 @@ impl Entry {
     /// Tells the sender.
     pub(super) fn tell(self, result: Result<(), String>) {
         let Self { load, done, .. } = self;
-        done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
+        done.done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
     }
 }
 

@@ -64,14 +64,20 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn send(&self, outgoing: Outgoing, urgent: bool, done: OnDone) {
+    pub(super) fn send(&self, outgoing: Outgoing, urgent: bool, done: Box<dyn OnDone>) {
         self.add(Load::One(outgoing), urgent, done);
     }
 
     /// Sends messages that stand or fall together; one alone needs no transaction.
-    pub(super) fn send_group(&self, mut messages: Vec<Outgoing>, transaction: bool, urgent: bool, done: OnDone) {
+    pub(super) fn send_group(
+        &self,
+        mut messages: Vec<Outgoing>,
+        transaction: bool,
+        urgent: bool,
+        done: Box<dyn OnDone>,
+    ) {
         match (messages.pop(), messages.is_empty()) {
-            (None, _) => done(Ok(())),
+            (None, _) => done.done(Ok(())),
             (Some(only), true) => self.send(only, urgent, done),
             (Some(last), false) => {
                 messages.push(last);
@@ -80,7 +86,7 @@ impl Outbox {
         }
     }
 
-    fn add(&self, load: Load, urgent: bool, done: OnDone) {
+    fn add(&self, load: Load, urgent: bool, done: Box<dyn OnDone>) {
         let mut state = self.lock();
         state.entries.push_back(Some(Entry { load, done, suspect: false }));
         state.unconfirmed += 1;
@@ -91,6 +97,27 @@ impl Outbox {
             self.bell.ring(urgent || full);
         }
         report(refused);
+    }
+
+    /// Takes back what waits too long and was never on a wire; returns how much that was.
+    pub(super) fn withdraw_overdue(&self) -> usize {
+        let mut state = self.lock();
+        let next = state.next;
+        let mut withdrawn = Vec::new();
+        for (index, slot) in state.entries.iter_mut().enumerate() {
+            let Some(entry) = slot.as_mut().filter(|entry| entry.done.is_overdue()) else { continue };
+            if index >= next && entry.is_unseen() {
+                withdrawn.extend(slot.take());
+            } else {
+                entry.done.delayed();
+            }
+        }
+        state.unconfirmed -= withdrawn.len();
+        state.forget_answered();
+        drop(state);
+        let count = withdrawn.len();
+        withdrawn.into_iter().for_each(|entry| entry.done.withdrawn());
+        count
     }
 
     pub(super) fn unconfirmed(&self) -> usize {

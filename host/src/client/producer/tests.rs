@@ -9,7 +9,7 @@ use super::{
     outgoing::{Link, Outgoing, OutputId, SendRequest},
 };
 use crate::{
-    client::Flavour,
+    client::{Flavour, Rejected},
     stomp::{Decoder, Frame, FrameLimits, Version},
 };
 
@@ -47,7 +47,11 @@ impl Fixture {
     fn send_with(&self, body: &'static str, value: &str) {
         let answer = self.answer.clone();
         let message = outgoing(body, value);
-        self.outbox.send(message, false, Box::new(move |result| answer.send((body, result.is_ok())).unwrap()));
+        self.outbox.send(
+            message,
+            false,
+            Box::new(move |result: Result<(), Rejected>| answer.send((body, result.is_ok())).unwrap()),
+        );
     }
 
     /// What would be written now.

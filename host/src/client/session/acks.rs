@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
+    ack_frame::ack_headers,
     ledger::Ledger,
     recall::{Recall, Seen},
     subscription::{AckMode, Subscription},
@@ -109,7 +110,8 @@ impl Acks {
         state.flavour = connection.flavour;
         state.outstanding = 0;
         if self.mode == AckMode::Auto {
-            return Arc::new(AutoAck);
+            let repeats = connection.flavour.wire_mode(self.mode) != self.mode;
+            return Arc::new(AutoAck { repeats });
         }
         state.epochs += 1;
         state.epoch = Some(state.epochs);
@@ -147,25 +149,22 @@ impl Acks {
         drop(recall);
     }
 
-    /// Numbers what was read together. In ack mode auto it is acknowledged here and now on brokers that are
-    /// not left to do it themselves.
-    pub(super) fn admit(&self, batch: &mut Vec<Delivery>) {
-        if batch.is_empty() {
-            return;
-        }
+    /// Numbers what was read together. Where the host acknowledges in the broker's place (ack mode auto), it
+    /// does so here: true means that ACKs must be written before a lane gets to see any of it.
+    pub(super) fn admit(&self, batch: &mut Vec<Delivery>) -> bool {
         let mut state = self.lock();
         if self.mode == AckMode::Auto {
-            if state.flavour.wire_mode(self.mode) != self.mode {
+            let by_us = state.flavour.wire_mode(self.mode) != self.mode && !batch.is_empty();
+            if by_us {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
-                drop(state);
-                self.bell.ring(true);
             }
-            return;
+            return by_us;
         }
         state.outstanding += batch.len();
         for delivery in batch {
             delivery.set_number(state.ledger.admit(&delivery.message));
         }
+        false
     }
 
     /// Completes when there is something to write or to do.
@@ -228,6 +227,17 @@ impl Acks {
         }
     }
 
+    /// Gives one message back by itself, where the broker can do that.
+    fn nack(&self, state: &mut State, number: u64, message: &Arc<Message>) -> bool {
+        let can = state.flavour.nack_requeues(self.mode) && state.version != Version::V1_0 && !self.ordered;
+        if can {
+            state.ledger.drop(number);
+            state.staged.push((Command::Nack, message.clone()));
+            state.ended += 1;
+        }
+        can
+    }
+
     fn ring(&self, state: MutexGuard<'_, State>) {
         let urgent = state.leave || state.is_urgent(self.window);
         drop(state);
@@ -251,27 +261,6 @@ impl State {
             self.due.drain(..self.due.len() - 1);
         }
         self.staged.extend(self.due.drain(..).map(|message| (Command::Ack, message)));
-    }
-}
-
-/// The value that an ACK must name; none where the broker gave nothing to name.
-pub(super) fn ack_id(version: Version, message: &Message) -> Option<&str> {
-    let id = message.headers.get("message-id");
-    let id = if version == Version::V1_2 { message.headers.get("ack").or(id) } else { id };
-    id.filter(|id| !id.is_empty())
-}
-
-/// What an ACK must name: the `ack` header's value as `id` (1.2), `message-id` with `subscription`
-/// (1.1; harmless in 1.0).
-fn ack_headers<'a>(
-    version: Version,
-    message: &'a Message,
-    subscription: &'a str,
-) -> [Option<(&'static str, &'a str)>; 2] {
-    let id = ack_id(version, message);
-    match version {
-        Version::V1_2 => [id.map(|id| ("id", id)), None],
-        Version::V1_0 | Version::V1_1 => [id.map(|id| ("message-id", id)), Some(("subscription", subscription))],
     }
 }
 
@@ -335,15 +324,21 @@ impl Settle for EpochAck {
             drop(state);
             return self.dropped(number, message);
         }
-        state.ledger.drop(number);
-        let nack = state.flavour.nack_requeues(self.acks.mode) && state.version != Version::V1_0;
-        if nack && !self.acks.ordered {
-            state.staged.push((Command::Nack, message.clone()));
-            state.ended += 1;
-        } else {
+        if !self.acks.nack(&mut state, number, message) {
+            state.ledger.drop(number);
             state.leave = true;
         }
         self.acks.ring(state);
+    }
+
+    fn lend_back(&self, number: u64, message: &Arc<Message>, max_hold: Duration) -> bool {
+        let mut state = self.acks.lock();
+        let nacked = self.is_open(&state) && self.acks.nack(&mut state, number, message);
+        // Its number stays in the ledger, so that it is recognised when it comes again.
+        state.leave |=
+            !nacked && (self.is_open(&state) || state.recall.waits_longer((self.epoch, number), message, max_hold));
+        self.acks.ring(state);
+        nacked
     }
 
     fn copied(&self, number: u64, message: &Arc<Message>) {
@@ -381,11 +376,15 @@ impl Settle for EpochAck {
 
 /// Ack mode auto: the broker has forgotten the message already, whatever becomes of the session.
 #[derive(Debug)]
-struct AutoAck;
+struct AutoAck {
+    /// It may deliver a message again of which our ACK was on its way when the connection broke: the host
+    /// may have processed it before.
+    repeats: bool,
+}
 
 impl Settle for AutoAck {
-    fn ack(&self, _number: u64, _message: &Arc<Message>) -> bool {
-        true
+    fn ack(&self, _number: u64, message: &Arc<Message>) -> bool {
+        !(self.repeats && message.redelivered())
     }
 
     fn alive(&self) -> bool {

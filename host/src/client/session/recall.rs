@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
 };
 
 use super::ledger::Remains;
@@ -116,6 +117,15 @@ impl Recall {
         match known.map(|known| &mut known.standing) {
             Some(Standing::InWork { waiting, .. }) => waiting.replace(delivery),
             _ => Some(delivery),
+        }
+    }
+
+    /// Whether this delivery of an older connection has kept the next one waiting for longer than this.
+    pub(super) fn waits_longer(&self, which: Which, message: &Message, limit: Duration) -> bool {
+        let known = self.flavour.stable_id(message.id()).and_then(|id| self.known.get(id));
+        match known.map(|known| &known.standing) {
+            Some(Standing::InWork { which: owner, waiting: Some(waiting) }) => *owner == which && waiting.age() > limit,
+            _ => false,
         }
     }
 

@@ -1,0 +1,24 @@
+//! What an ACK or NACK must name, by version of the protocol (STOMP 1.2, section ACK).
+
+use crate::{delivery::Message, stomp::Version};
+
+/// The value that an ACK must name; none where the broker gave nothing to name.
+pub(super) fn ack_id(version: Version, message: &Message) -> Option<&str> {
+    let id = message.headers.get("message-id");
+    let id = if version == Version::V1_2 { message.headers.get("ack").or(id) } else { id };
+    id.filter(|id| !id.is_empty())
+}
+
+/// What an ACK must name: the `ack` header's value as `id` (1.2), `message-id` with `subscription`
+/// (1.1; harmless in 1.0).
+pub(super) fn ack_headers<'a>(
+    version: Version,
+    message: &'a Message,
+    subscription: &'a str,
+) -> [Option<(&'static str, &'a str)>; 2] {
+    let id = ack_id(version, message);
+    match version {
+        Version::V1_2 => [id.map(|id| ("id", id)), None],
+        Version::V1_0 | Version::V1_1 => [id.map(|id| ("message-id", id)), Some(("subscription", subscription))],
+    }
+}
