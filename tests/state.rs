@@ -75,6 +75,25 @@ fn state_dir_takes_dead_letters_that_activemq_refuses() {
     refused_dead_letters_are_spooled(&target, &one);
 }
 
+/// Nobody may send to this queue, so each refusal ends the connection.
+fn nobody_may_send(target: &Target) {
+    let refused = Target::destination("DLQ").replace("/queue/", "/queue/refused.");
+    let mut one = One::new(target, "RejectAll", json!({"dead_letter": refused}));
+    one.config["guard_period"] = json!(0.1);
+    refused_dead_letters_are_spooled(target, &one);
+}
+
+#[test]
+fn state_dir_takes_dead_letters_that_rabbitmq_refuses() {
+    nobody_may_send(&Target::rabbitmq());
+}
+
+#[test]
+fn state_dir_takes_dead_letters_that_artemis_refuses() {
+    nobody_may_send(&Target::artemis());
+    nobody_may_send(&Target::artemis_prefixed());
+}
+
 /// Neither broker nor disk takes it: it stays with the broker, and is tried again.
 #[test]
 fn what_the_disk_refuses_too_is_held() {

@@ -44,7 +44,8 @@ create() {
         --host 127.0.0.1 --no-web --silent --no-autotune "${options[@]}" >>"$dir/broker.log" 2>&1 </dev/null
 }
 
-# Leaves of the generated acceptors the one for STOMP, three times. A nearly full disk must not stop the tests.
+# Leaves of the generated acceptors the one for STOMP, three times. Nobody may send to "refused.", by either name.
+# A nearly full disk must not stop the tests.
 configure() {
     local file=$1/etc/broker.xml stomp
     stomp=$(grep -o '<acceptor name="stomp">.*</acceptor>' "$file" | sed "s#127.0.0.1:[0-9]*#127.0.0.1:$2#")
@@ -54,7 +55,8 @@ configure() {
         sed "s#\"stomp\"#\"prefixed\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$3#; s#</acc#;anycastPrefix=/queue/;multicastPrefix=/topic/</acc#" <<<"$stomp"
         sed "s#\"stomp\"#\"impatient\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$4#; s#</acc#;connectionTtl=2000</acc#" <<<"$stomp"
         sed -n '/<\/acceptors>/,$p' "$file" | sed 's#</core>#<connection-ttl-check-interval>500</connection-ttl-check-interval></core>#'
-    } | sed 's#<max-disk-usage>.*<#<max-disk-usage>100<#' >"$file.new"
+    } | sed 's#<security-settings>#&<security-setting match="/queue/refused.\#"/><security-setting match="refused.\#"/>#;
+            s#<max-disk-usage>.*<#<max-disk-usage>100<#' >"$file.new"
     mv "$file.new" "$file"
 }
 

@@ -1,4 +1,4 @@
-//! `username`, `passcode`, `passcode_file`, `${NAME}` and `verbose`.
+//! `username`, `passcode`, `passcode_file`, `vhost`, `${NAME}` and `verbose`.
 
 use std::{
     fs,
@@ -17,10 +17,12 @@ use stompbox::{
 use super::{open, runtime};
 use crate::{
     harness::{
+        broker,
         certificates::write,
         client::{Client, Msg},
         guests,
         host::{Host, One, wait_until},
+        messages::texts,
         target::Target,
     },
     program::{program, terminate},
@@ -85,6 +87,23 @@ fn passcode_file_is_read_at_each_connect() {
     fs::remove_file(&file).unwrap();
     let told = open(&options).unwrap_err();
     assert!(told.contains("passcode_file") && told.contains("there is no such file"), "{told}");
+}
+
+/// A queue of the same name is another one there.
+#[test]
+fn vhost_is_where_the_queues_are() {
+    let target = Target::rabbitmq();
+    let mut one = One::new(&target, "Echo", json!({}));
+    one.config["mb_servers"]["mb"]["vhost"] = json!("other");
+    let host = Host::start(&one.config);
+    let login = Some((broker::USERNAME, broker::PASSCODE));
+    let other = || Client::connect_with(target.address, login, &[("host", "other")]).unwrap();
+    target.client().send_all(&one.from, &["without"]).unwrap();
+    other().send_all(&one.from, &["with"]).unwrap();
+    host.wait_ended("one", 1);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(texts(&other().drain_queue(&one.to).unwrap()), ["with"]);
+    assert_eq!(texts(&target.drain(&one.from)), ["without"]);
 }
 
 /// The program at work on a configuration.
