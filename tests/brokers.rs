@@ -1,9 +1,11 @@
 //! The ground under the other suites: the brokers start and die as they should, each sender reaches them,
 //! and the host's own client keeps its word.
 
+mod durable;
 mod facts;
 mod host_client;
 mod routing;
+mod sends;
 
 use std::{
     collections::HashSet,

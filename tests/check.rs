@@ -99,6 +99,15 @@ fn activemq_tells_which_rights_are_missing() {
 }
 
 #[test]
+fn a_selector_that_rabbitmq_would_ignore_is_told() {
+    let mut one = One::new(&Target::rabbitmq(), "Echo", json!({}));
+    one.config["queues"]["in"]["selector"] = json!("vo = 'atlas'");
+    let (code, _, err) = check(&one.config);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("queues.in.destination: ") && err.contains("this broker ignores selectors"), "{err}");
+}
+
+#[test]
 fn every_problem_of_every_server_is_told_at_once() {
     let target = Target::embedded();
     let mut one = One::new(&target, "Echo", json!({}));
@@ -115,6 +124,19 @@ fn every_problem_of_every_server_is_told_at_once() {
     assert!(err.contains("  queues.in.dead_letter: cannot send to"), "{err}");
     assert!(err.contains("  mb_servers.away.host_port_list[0]: cannot connect to 127.0.0.1:1"), "{err}");
     assert!(out.contains("3 right(s) tested, 2 problem(s)") && out.contains("away at 127.0.0.1:1: no login"), "{out}");
+}
+
+#[test]
+fn rights_that_artemis_refuses_are_told() {
+    for target in [Target::artemis(), Target::artemis_prefixed()] {
+        let mut one = One::new(&target, "Echo", json!({}));
+        let refused = one.to.replace("/queue/", "/queue/refused.");
+        one.config["queues"]["out"]["destination"] = json!(refused);
+        let (code, _, err) = check(&one.config);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("queues.out.destination: cannot send to {refused}")), "{err}");
+        assert!(err.contains("1 problem(s)") && err.contains("does not have permission"), "{err}");
+    }
 }
 
 /// What is wrong in the file is told before any socket opens.

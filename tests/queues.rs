@@ -1,32 +1,25 @@
 //! Parameters of queues, each seen from outside.
 
+use std::time::Duration;
+
 use serde_json::json;
 use stompbox::app::Drained;
 
 use crate::harness::{
-    host::{Host, One, wait_until},
+    host::{Host, LIMIT, One, wait_until},
     messages::{numbered, texts},
     target::{Target, on_every_broker},
 };
+
+/// How long a test watches for something that must not come.
+const QUIET: Duration = Duration::from_millis(700);
 
 on_every_broker! {
     processors_of_one_queue_compete
     a_disabled_queue_is_left_alone
     retry_max_unavailable_s_ends_in_a_dead_letter
-}
-
-mod durable_embedded {
-    #[test]
-    fn subscription_keeps_what_is_sent_while_the_host_is_away() {
-        super::subscription_keeps(&crate::harness::target::Target::embedded());
-    }
-}
-
-mod durable_activemq {
-    #[test]
-    fn subscription_keeps_what_is_sent_while_the_host_is_away() {
-        super::subscription_keeps(&crate::harness::target::Target::activemq());
-    }
+    subscription_keeps_what_is_sent_while_the_host_is_away
+    max_buffer_len_bounds_what_the_broker_sends_ahead
 }
 
 fn processors_of_one_queue_compete(target: &Target) {
@@ -70,7 +63,7 @@ fn retry_max_unavailable_s_ends_in_a_dead_letter(target: &Target) {
 }
 
 /// A durable subscription of a topic: the broker keeps what is sent meanwhile.
-fn subscription_keeps(target: &Target) {
+fn subscription_keeps_what_is_sent_while_the_host_is_away(target: &Target) {
     let mut one = One::new(target, "Echo", json!({}));
     let topic = one.from.replace("/queue/", "/topic/");
     one.config["queues"]["in"] = json!({"server": "mb", "destination": topic, "subscription": "mine"});
@@ -86,21 +79,39 @@ fn subscription_keeps(target: &Target) {
     assert_eq!(texts(&target.drain(&one.to)), ["before", "meanwhile"]);
 }
 
-/// Selectors are the broker's: the embedded one has none and refuses, rather than deliver everything.
+/// Selectors are the broker's: the embedded one and RabbitMQ have none, and are refused rather than read whole.
 #[test]
 fn selector_takes_only_what_it_selects() {
-    let target = Target::activemq();
-    let mut one = One::new(&target, "Echo", json!({}));
-    one.config["queues"]["in"]["selector"] = json!("vo = 'atlas'");
-    let host = Host::start(&one.config);
-    let mut client = target.client();
-    for vo in ["cms", "atlas", "cms"] {
-        client.send(&one.from, &[("vo", vo), ("persistent", "true")], vo.as_bytes()).unwrap();
+    for target in [Target::activemq(), Target::artemis(), Target::artemis_prefixed()] {
+        let mut one = One::new(&target, "Echo", json!({}));
+        one.config["queues"]["in"]["selector"] = json!("vo = 'atlas'");
+        let host = Host::start(&one.config);
+        let mut client = target.client();
+        for vo in ["cms", "atlas", "cms"] {
+            client.send(&one.from, &[("vo", vo), ("persistent", "true")], vo.as_bytes()).unwrap();
+        }
+        host.wait_ended("one", 1);
+        assert_eq!(host.drain(), Drained::Clean);
+        assert_eq!(texts(&target.drain(&one.to)), ["atlas"]);
+        assert_eq!(texts(&target.drain(&one.from)), ["cms", "cms"]);
     }
-    host.wait_ended("one", 1);
+}
+
+/// One waits and one is with the lane; a second consumer gets the rest at once. Artemis counts bytes, and one more
+/// message may fit.
+fn max_buffer_len_bounds_what_the_broker_sends_ahead(target: &Target) {
+    let (count, most) = (50, if target.is_artemis() { 3 } else { 2 });
+    let mut one = One::new(target, "UnavailableAlways", json!({}));
+    one.config["queues"]["in"]["max_buffer_len"] = json!(1);
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &vec![vec![b'x'; 1_600]; count]).unwrap();
+    let did = host.did("one");
+    wait_until("the lane has tried again", || did.calls.get() >= 2);
+    let mut other = target.client();
+    other.subscribe(&one.from, "client-individual", &[("consumer-window-size", "-1")]).unwrap();
+    let rest = other.read(count - most, LIMIT).unwrap().len() + other.read(most, QUIET).unwrap().len();
+    assert!((2..=most).contains(&(count - rest)), "the host has {}", count - rest);
     assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(texts(&target.drain(&one.to)), ["atlas"]);
-    assert_eq!(texts(&target.drain(&one.from)), ["cms", "cms"]);
 }
 
 /// The host has what waits in it and what its lane holds; the rest is with the broker for others.
@@ -117,11 +128,6 @@ fn window_of(queue: serde_json::Value, expected: usize) {
     wait_until("the lane has tried again", || did.calls.get() >= 2);
     assert_eq!(target.handle().queue_depth(&one.from).unacked, expected);
     assert_eq!(host.drain(), Drained::Clean);
-}
-
-#[test]
-fn max_buffer_len_bounds_what_the_broker_sends_ahead() {
-    window_of(json!({"max_buffer_len": 5}), 6);
 }
 
 #[test]

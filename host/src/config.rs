@@ -200,8 +200,9 @@ impl Config {
                 [] => {}
                 [queue, ..] if server.client_id.is_none() => {
                     let message = format!(
-                        "its \"subscription\" needs a \"client_id\" in mb_servers.{}: \
-                         without one the broker forgets the subscription at each reconnect",
+                        "its \"subscription\" needs a \"client_id\" in mb_servers.{}, a name of your choice: without \
+                         one ActiveMQ forgets the subscription at each reconnect and Artemis refuses it (RabbitMQ \
+                         takes any)",
                         server.name
                     );
                     fields.error_at("queues", queue, message);

@@ -10,9 +10,9 @@ use crate::harness::{
 };
 
 /// How long anything that must come may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 /// How long a test watches for something that must not come.
-const QUIET: Duration = Duration::from_millis(700);
+pub const QUIET: Duration = Duration::from_millis(700);
 const INDIVIDUAL: &str = "client-individual";
 
 fn bodies(count: usize) -> Vec<String> {

@@ -57,7 +57,7 @@ impl Client {
         Self::connect_with(address, login, &[])
     }
 
-    /// Connects with further headers, which stand before the client's own.
+    /// Connects with further headers, some instead of the client's own.
     pub fn connect_with(address: SocketAddr, login: Option<(&str, &str)>, more: &[(&str, &str)]) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_nodelay(true)?;
@@ -71,7 +71,8 @@ impl Client {
             waiting: Default::default(),
         };
         let own = [("accept-version", "1.2"), ("host", "/"), ("heart-beat", "0,0")];
-        let mut headers = [more, &own].concat();
+        let own = own.into_iter().filter(|(name, _)| !more.iter().any(|(given, _)| given == name));
+        let mut headers: Vec<_> = more.iter().copied().chain(own).collect();
         if let Some((username, passcode)) = login {
             headers.extend([("login", username), ("passcode", passcode)]);
         }
@@ -183,6 +184,11 @@ impl Client {
             }
         }
         Ok(messages)
+    }
+
+    /// The next frame of any kind; none when the time is over.
+    pub fn any_frame(&mut self, within: Duration) -> Result<Option<Msg>> {
+        self.waiting.pop_front().map_or_else(|| self.next_frame(Instant::now() + within), |frame| Ok(Some(frame)))
     }
 
     /// Acknowledges one message and waits for the receipt.

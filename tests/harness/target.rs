@@ -73,9 +73,14 @@ impl Target {
         self.server.starts_with("ActiveMQ-Artemis/")
     }
 
+    /// Whether it is a RabbitMQ: its message ids are new with each delivery.
+    pub fn is_rabbitmq(&self) -> bool {
+        self.server.starts_with("RabbitMQ/")
+    }
+
     /// Whether it gives text a content-length too, as RabbitMQ and Artemis do.
     pub fn counts_text(&self) -> bool {
-        self.is_artemis() || self.server.starts_with("RabbitMQ/")
+        self.is_artemis() || self.is_rabbitmq()
     }
 
     /// A client of the tests' own.
@@ -90,8 +95,13 @@ impl Target {
 
     /// The object for `mb_servers`.
     pub fn server(&self) -> Value {
+        self.server_by(self.address)
+    }
+
+    /// The same by another way to it.
+    pub fn server_by(&self, address: SocketAddr) -> Value {
         let (username, passcode) = self.login.unzip();
-        json!({"host_port_list": [self.address.to_string()], "username": username, "passcode": passcode})
+        json!({"host_port_list": [address.to_string()], "username": username, "passcode": passcode})
     }
 
     /// A destination that no other test uses.

@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn client_id_goes_with_a_durable_subscription_and_with_nothing_else() {
-        let (id, durable) = (json!({"client_id": "host-1"}), json!({"subscription": "all-of-it"}));
+        let (id, durable) =
+            (json!({"client_id": "host-1"}), json!({"subscription": "all-of-it", "destination": "/topic/q"}));
         let config = config(id, durable);
         let mut queue = config.queues["q"].as_ref().clone();
         assert_eq!(consuming_options(&config, &queue).client_id.as_deref(), Some("host-1"));

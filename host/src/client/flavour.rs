@@ -173,6 +173,13 @@ impl Flavour {
         }
     }
 
+    /// Whether UNSUBSCRIBE by id alone ends a durable subscription only for now, and is wanted: without it Artemis
+    /// counts the deliveries that are given back. ActiveMQ keeps it too and counts nothing.
+    #[must_use]
+    pub fn unsubscribe_keeps_durable(self) -> bool {
+        matches!(self, Self::Artemis | Self::RabbitMq)
+    }
+
     /// Whether the connection is still of use after an ERROR frame: RabbitMQ and Artemis close it.
     #[must_use]
     pub fn survives_error(self) -> bool {

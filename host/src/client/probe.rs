@@ -100,7 +100,8 @@ async fn subscribe(
     }
     let (place, quiet) = connection.flavour.quiet_subscription(destination);
     let own = [("destination", place.as_str()), ("id", ID), ("ack", "client-individual"), quiet];
-    let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let given =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(name, _)| *name != quiet.0);
     let routing = connection.flavour.subscription_type(destination);
     let all: Vec<_> = own.into_iter().chain(given).chain(routing).collect();
     ask(connection, Command::Subscribe, &all, b"").await?;

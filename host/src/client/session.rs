@@ -326,7 +326,7 @@ impl Session {
 
     /// Writes the last ACKs and leaves so that no broker loses them: RabbitMQ forgets ACKs of a
     /// connection that is closed with unread data, so everything is read up to the receipt. Artemis raises
-    /// delivery counts where UNSUBSCRIBE is missing; a durable subscription it would delete.
+    /// delivery counts where UNSUBSCRIBE is missing. Elsewhere a durable subscription is left by DISCONNECT alone.
     async fn say_goodbye(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
         if epoch.said_goodbye {
             return Ok(());
@@ -336,7 +336,7 @@ impl Session {
         // In ack mode auto the drain has told the broker already.
         let told = epoch.draining && epoch.auto;
         let durable = self.subscription.durable.is_some();
-        if !(durable || told) {
+        if !told && (!durable || connection.flavour.unsubscribe_keeps_durable()) {
             self.subscription.put_unsubscribe(connection)?;
         }
         if !(durable && told) {

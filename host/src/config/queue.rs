@@ -80,7 +80,7 @@ impl Queue {
             retry: fields.nested("retry", retry::read),
             persistent: fields.flag("persistent", true),
             selector: fields.word("selector"),
-            subscription: fields.word("subscription"),
+            subscription: subscription(fields),
             headers: headers(fields, "headers", &SUBSCRIBE_HEADERS),
             send_headers: headers(fields, "send_headers", &SEND_HEADERS),
             order_by: order_by(fields),
@@ -132,6 +132,17 @@ fn destination(fields: &Fields<'_>) -> String {
         fields.warn("destination", message);
     }
     destination
+}
+
+fn subscription(fields: &Fields<'_>) -> Option<String> {
+    let name = fields.word("subscription")?;
+    // Artemis would read another queue then, and nothing would come.
+    if fields.value("destination").and_then(Value::as_str).is_some_and(|place| place.starts_with("/queue/")) {
+        let message = "is for topics: a queue keeps what is sent while the host is away; leave \"subscription\" out, \
+                       or read \"/topic/...\"";
+        fields.error("subscription", message);
+    }
+    Some(name)
 }
 
 fn order_by(fields: &Fields<'_>) -> Option<String> {
@@ -200,9 +211,11 @@ mod tests {
             ("queues.q.destination", json!("/queue/")),
             ("queues.q.dead_letter", json!("/")),
             ("processors.p.dead_letter", json!("q.DLQ")),
+            ("queues.r", json!({"server": "mb", "destination": "/queue/r", "subscription": "mine"})),
         ]), @r#"
         queues.q.destination: ends in "/": the name of the queue is missing
         queues.q.dead_letter: must be a destination, such as "/queue/idds.DLQ"
+        queues.r.subscription: is for topics: a queue keeps what is sent while the host is away; leave "subscription" out, or read "/topic/..."
         processors.p.dead_letter: must be a destination, such as "/queue/idds.DLQ"
         "#);
         assert_snapshot!(warnings(&[
@@ -242,6 +255,7 @@ mod tests {
         let config = config(&[
             ("queues.q.selector", json!("a = 'b'")),
             ("mb_servers.mb.client_id", json!("needed for a durable subscription")),
+            ("queues.q.destination", json!("/topic/q")),
             ("queues.q.subscription", json!("durable")),
             ("queues.q.persistent", json!(false)),
             ("queues.q.order_by", json!("taskid")),

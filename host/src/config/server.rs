@@ -235,8 +235,9 @@ mod tests {
 
     #[test]
     fn client_id_belongs_to_the_one_durable_subscription_of_a_server() {
-        let (id, durable) = (("mb_servers.mb.client_id", json!("me")), ("queues.q.subscription", json!("durable")));
-        assert_snapshot!(problems(std::slice::from_ref(&durable)), @r#"queues.q: its "subscription" needs a "client_id" in mb_servers.mb: without one the broker forgets the subscription at each reconnect"#);
+        let id = ("mb_servers.mb.client_id", json!("me"));
+        let durable = ("queues.q", json!({"server": "mb", "destination": "/topic/q", "subscription": "durable"}));
+        assert_snapshot!(problems(std::slice::from_ref(&durable)), @r#"queues.q: its "subscription" needs a "client_id" in mb_servers.mb, a name of your choice: without one ActiveMQ forgets the subscription at each reconnect and Artemis refuses it (RabbitMQ takes any)"#);
         assert_snapshot!(warnings(std::slice::from_ref(&id)), @r#"mb_servers.mb: client_id is not used: no queue that is read from it has a "subscription""#);
         assert_eq!(warnings(&[id.clone(), durable.clone()]), "");
         let second = [

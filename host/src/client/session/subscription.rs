@@ -90,9 +90,8 @@ impl Subscription {
         connection.put(Command::Subscribe, all, b"")
     }
 
-    /// Never for a durable subscription: it would delete what the broker keeps for it.
+    /// By id alone: with the headers of a durable subscription it would delete what the broker keeps for it.
     pub(super) fn put_unsubscribe(&self, connection: &mut Connection) -> Result<(), EncodeError> {
-        debug_assert!(self.durable.is_none());
         let headers = [("id", self.id()), ("destination", self.destination.as_str()), ("receipt", UNSUBSCRIBED)];
         connection.put(Command::Unsubscribe, headers, b"")
     }

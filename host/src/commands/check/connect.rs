@@ -94,8 +94,10 @@ fn of_processor(config: &Config, processor: &Processor, needs: &mut Needs) {
     }
     let Some(queue) = processor.in_queue.as_ref().and_then(|name| config.queues.get(name)) else { return };
     // Never a durable one: leaving it would delete what it holds.
-    let own = ["selector", "activemq.subscriptionName", "durable-subscription-name", "durable", "auto-delete"];
-    let headers = queue.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect();
+    let own = ["activemq.subscriptionName", "durable-subscription-name", "durable", "auto-delete"];
+    let given = queue.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned();
+    let selector = queue.selector.iter().map(|selector| ("selector".to_owned(), selector.clone()));
+    let headers = selector.chain(given).collect();
     let need = Need { right: Right::Subscribe, destination: queue.destination.clone(), headers };
     add(needs, queue, need, format!("queues.{}.destination", queue.name));
     let (path, destination) = app::dead_letter_of(processor, queue);
