@@ -13,6 +13,7 @@ pub mod host;
 pub mod malformed;
 pub mod messages;
 pub mod peer;
+pub mod proxy;
 pub mod python;
 pub mod rabbitmq;
 pub mod target;
