@@ -1,16 +1,17 @@
 //! `check --connect`: it says which server or right is missing, and leaves no trace.
 
-use std::{fs, process::Output};
+use std::{fs, net::SocketAddr, process::Output};
 
 use serde_json::{Value, json};
-use stompbox::dev_broker::Faults;
+use stompbox::{app::Drained, dev_broker::Faults};
 
 use crate::{
     harness::{
         activemq::{ActiveMq, PASSCODE},
         client::Msg,
         guests,
-        host::One,
+        host::{Host, One},
+        rabbitmq::RabbitMq,
         target::{Target, on_every_broker},
     },
     program::program,
@@ -19,6 +20,7 @@ use crate::{
 on_every_broker! {
     rights_that_are_there_are_found_and_nothing_is_touched
     senders_are_checked_too
+    a_durable_subscription_keeps_what_it_holds
 }
 
 fn check(config: &Value) -> (Option<i32>, String, String) {
@@ -61,10 +63,37 @@ fn senders_are_checked_too(target: &Target) {
     assert_eq!(target.drain(&destination).len(), 0);
 }
 
+/// Whether the host is at work or away; and where there is none yet, none is made.
+fn a_durable_subscription_keeps_what_it_holds(target: &Target) {
+    let mut one = One::new(target, "Echo", json!({}));
+    let topic = one.from.replace("/queue/", "/topic/");
+    one.config["mb_servers"]["mb"]["client_id"] = json!(one.from);
+    one.config["queues"]["in"]["destination"] = json!(topic);
+    one.config["queues"]["in"]["subscription"] = json!(one.from.replace("/queue/", "sub-"));
+    let checked = |when: &str| {
+        let (code, out, err) = check(&one.config);
+        assert_eq!(code, Some(0), "{when}: {out}\n{err}");
+    };
+    let send = |body: &str| target.client().send(&topic, &[("persistent", "true")], body.as_bytes()).unwrap();
+    checked("before the first start");
+    send("for nobody");
+    let host = Host::start(&one.config);
+    checked("at work");
+    send("first");
+    host.wait_ended("one", 1);
+    assert_eq!(host.drain(), Drained::Clean);
+    send("second");
+    checked("away");
+    let host = Host::start(&one.config);
+    host.wait_ended("one", 1);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(target.drain(&one.to).iter().map(Msg::text).collect::<Vec<_>>(), ["first", "second"]);
+}
+
 /// The queues of a processor, by what the login `limited` may do there.
-fn limited(broker: &ActiveMq, from: &str, to: &str, dead: &str) -> Value {
+fn limited(address: SocketAddr, from: &str, to: &str, dead: &str) -> Value {
     let queue = |destination: &str| json!({"server": "mb", "destination": destination});
-    let server = json!({"host_port_list": [broker.address().to_string()], "username": "limited", "passcode": PASSCODE});
+    let server = json!({"host_port_list": [address.to_string()], "username": "limited", "passcode": PASSCODE});
     json!({
         "mb_servers": {"mb": server},
         "queues": {"in": queue(from), "out": queue(to)},
@@ -79,10 +108,10 @@ fn activemq_tells_which_rights_are_missing() {
     let broker = ActiveMq::shared();
     let (read, write) = ("/queue/rights.read.check", "/queue/rights.write.check");
     broker.connect().unwrap().send(read, &[("persistent", "true")], b"stays").unwrap();
-    let (code, out, err) = check(&limited(broker, read, write, write));
+    let (code, out, err) = check(&limited(broker.address(), read, write, write));
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
 
-    let (code, _, err) = check(&limited(broker, write, read, "/queue/rights.none.check"));
+    let (code, _, err) = check(&limited(broker.address(), write, read, "/queue/rights.none.check"));
     assert_eq!(code, Some(1), "{err}");
     let place = format!("on mb at {}: the broker reports an error: ", broker.address());
     for (path, said) in [
@@ -96,6 +125,72 @@ fn activemq_tells_which_rights_are_missing() {
     let left = broker.connect().unwrap().drain_queue(read).unwrap();
     assert_eq!(left.iter().map(Msg::text).collect::<Vec<_>>(), ["stays"]);
     assert_eq!(broker.connect().unwrap().drain_queue(write).unwrap(), []);
+}
+
+/// RabbitMQ lets `limited` read `rights.read` and `rights.taken`, and declare `rights.read` and `rights.write`.
+#[test]
+fn rabbitmq_tells_which_rights_are_missing_also_that_to_declare() {
+    let broker = RabbitMq::shared();
+    let address = broker.address();
+    let name = |kind: &str, name: &str| format!("/queue/rights.{kind}.{name}{}", std::process::id());
+    let exists = |queue: &str| {
+        broker.connect().unwrap().subscribe(&queue.replace("/queue/", "/amq/queue/"), "client", &[]).is_ok()
+    };
+
+    let (read, write, dead) = (name("read", "new"), name("write", "new"), name("write", "dead"));
+    let (code, out, err) = check(&limited(address, &read, &write, &dead));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains(&format!("{read} does not exist yet; the host will declare it")), "{out}");
+    for queue in [&read, &write, &dead] {
+        assert!(!exists(queue), "{queue} was left behind");
+    }
+
+    let (kept, taken) = (name("write", "kept"), name("taken", "kept"));
+    for queue in [&kept, &taken] {
+        broker.connect().unwrap().send(queue, &[("persistent", "true")], b"stays").unwrap();
+    }
+    let (code, out, err) = check(&limited(address, &taken, &kept, &kept));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+
+    let (code, _, err) = check(&limited(address, &name("taken", "new"), &taken, &name("none", "new")));
+    assert_eq!(code, Some(1), "{err}");
+    let refused = "the broker reports an error: access_refused: ACCESS_REFUSED - access to queue 'rights.";
+    for (path, queue) in [
+        ("queues.in.destination", name("taken", "new")),
+        ("queues.out.destination", taken.clone()),
+        ("processors.p.dead_letter", name("none", "new")),
+    ] {
+        let said = format!("  {path}: cannot declare {queue} on mb at {address}: {refused}");
+        assert!(err.contains(&said), "{said} in\n{err}");
+    }
+    assert!(err.contains("3 problem(s)"), "{err}");
+
+    let (_, _, err) = check(&limited(address, &kept, "/amq/queue/rights.write.none", "/topic/rights"));
+    for said in [format!("cannot subscribe to {kept} on"), "cannot send to /topic/rights on".to_owned()] {
+        assert!(err.contains(&said), "{said} in\n{err}");
+    }
+    assert!(err.contains("2 problem(s)"), "{err}");
+    for queue in [&kept, &taken] {
+        let left = broker.connect().unwrap().drain_queue(queue).unwrap();
+        assert_eq!(left.iter().map(Msg::text).collect::<Vec<_>>(), ["stays"], "{queue}");
+    }
+}
+
+/// Nobody declares a queue that is asked for by its name as it is.
+#[test]
+fn rabbitmq_tells_of_a_missing_queue_that_nobody_declares() {
+    let broker = RabbitMq::shared();
+    let (code, _, err) = check(&limited(
+        broker.address(),
+        "/amq/queue/rights.read.missing",
+        "/queue/rights.write.x",
+        "/queue/rights.write.y",
+    ));
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("cannot subscribe to /amq/queue/rights.read.missing on") && err.contains("NOT_FOUND"),
+        "{err}"
+    );
 }
 
 #[test]

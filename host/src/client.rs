@@ -30,7 +30,7 @@ pub use consumers::{Consumers, ReadFrom, Timing};
 pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
 pub use phase::{Phase, SessionState};
-pub use probe::{Probe, Right};
+pub use probe::{Probe, Right, Tested};
 pub use producer::{OnDone, Outgoing, OutputId, Producer, ProducerTask, Rejected, SendRequest};
 pub use session::{AckMode, Session, Subscription};
 pub use tls::Tls;

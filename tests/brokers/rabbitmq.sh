@@ -27,20 +27,9 @@ configure() {
     cat >"$dir/rabbitmq.conf" <<END
 listeners.tcp = none
 stomp.listeners.tcp.1 = 127.0.0.1:$port
-load_definitions = $dir/definitions.json
+load_definitions = $here/rabbitmq.json
 loopback_users = none
 disk_free_limit.absolute = 50MB
-END
-    # A second virtual host, and queues "refused..." that the user may not have.
-    cat >"$dir/definitions.json" <<END
-{
-    "users": [{"name": "stompbox", "password": "only-for-tests", "tags": "administrator"}],
-    "vhosts": [{"name": "/"}, {"name": "other"}],
-    "permissions": [
-        {"user": "stompbox", "vhost": "/", "configure": "^(?!refused)", "write": "^(?!refused)", "read": "^(?!refused)"},
-        {"user": "stompbox", "vhost": "other", "configure": ".*", "write": ".*", "read": ".*"}
-    ]
-}
 END
     # STOMP inside TLS as well, for clients with a certificate: see activemq.sh.
     [ -z "${BROKER_TLS_PORT:-}" ] || cat >>"$dir/rabbitmq.conf" <<END

@@ -64,7 +64,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The name is unknown, or the resolver cannot be asked.
-    pub(super) async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, ClientError> {
+    pub async fn resolve(&self, address: &Address) -> Result<Vec<SocketAddr>, ClientError> {
         let unresolved = |error| ClientError::Resolve(address.to_string(), error);
         let mut found = (self.0)(address.clone()).await.map_err(unresolved)?;
         found.sort_unstable_by_key(|address| (address.is_ipv6(), *address));

@@ -78,10 +78,23 @@ impl Flavour {
         }
     }
 
+    /// Whether a SUBSCRIBE or SEND there declares the queue, which wants the right to configure it, on RabbitMQ
+    /// even where the queue exists.
+    #[must_use]
+    pub fn declares(self, destination: &str) -> bool {
+        self == Self::RabbitMq && destination.starts_with("/queue/")
+    }
+
     /// Whether an ERROR says that a queue does not exist, which is no missing right.
     #[must_use]
     pub fn says_absent(self, error: &str) -> bool {
         self == Self::RabbitMq && error.contains("NOT_FOUND")
+    }
+
+    /// Whether an ERROR says that a queue is not ours alone: then it exists, and we might have declared it.
+    #[must_use]
+    pub fn says_shared(self, error: &str) -> bool {
+        self == Self::RabbitMq && (error.contains("RESOURCE_LOCKED") || error.contains("PRECONDITION_FAILED"))
     }
 
     /// The mode that is asked for where the configuration says this one. Mode auto loses or doubles messages at
@@ -212,6 +225,10 @@ impl Flavour {
     }
 }
 
+/// The headers by which a declared queue of RabbitMQ is gone with its connection. Nobody else can use it before, so
+/// that no message gets into it.
+pub const PASSING: [(&str, &str); 3] = [("exclusive", "true"), ("auto-delete", "true"), ("durable", "false")];
+
 /// A queue under the name by which RabbitMQ takes it as it is.
 #[must_use]
 pub fn as_existing(destination: &str) -> Cow<'_, str> {
@@ -289,6 +306,9 @@ mod tests {
             assert_eq!(rabbit.nobody_like(destination, "n"), nobody);
         }
         assert!(rabbit.says_absent("not_found: NOT_FOUND - no queue 'a'") && !rabbit.says_absent("access_refused"));
+        assert!(rabbit.says_shared("RESOURCE_LOCKED - cannot obtain") && !rabbit.says_shared("access_refused"));
+        assert!(rabbit.declares("/queue/a") && !rabbit.declares("/amq/queue/a") && !rabbit.declares("/topic/a"));
+        assert!(!Flavour::ActiveMq.declares("/queue/a"));
     }
 
     #[test]

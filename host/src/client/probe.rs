@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{ClientError, ConnectOptions, Connection, Flavour, error_text};
+use super::{ClientError, ConnectOptions, Connection, Flavour, error_text, flavour::PASSING};
 use crate::stomp::Command;
 
 /// How long the broker may take to answer a test.
@@ -23,6 +23,27 @@ pub enum Right {
     Subscribe,
     /// To send there.
     Send,
+}
+
+/// What a test has found.
+#[derive(Debug, Default)]
+pub struct Tested {
+    /// Why not, where the right is missing or the broker does not answer.
+    pub refused: Option<ClientError>,
+    /// Why the queue could not be declared, where that is needed.
+    pub undeclared: Option<ClientError>,
+    /// Nobody has declared the queue that is to be read: the host would.
+    pub absent: bool,
+}
+
+/// How the broker is asked.
+#[derive(Debug, Clone, Copy)]
+enum Ask<'a> {
+    Subscribe(&'a [(String, String)]),
+    SendAndAbort(&'a [(String, String)]),
+    SendToNobody,
+    SubscribePassing,
+    SendPassing,
 }
 
 /// A login to one address of a server.
@@ -49,44 +70,72 @@ impl Probe {
         self.flavour
     }
 
-    /// Tests a right on a destination.
-    ///
-    /// # Errors
-    /// [`ClientError::Broker`] when the broker refuses it, others when it does not answer.
-    pub async fn test(
-        &mut self,
-        right: Right,
-        destination: &str,
-        headers: &[(String, String)],
-    ) -> Result<(), ClientError> {
+    /// Tests a right on a destination, and on RabbitMQ the right to declare the queue where the host would.
+    pub async fn test(&mut self, right: Right, destination: &str, headers: &[(String, String)]) -> Tested {
+        let mut tested = Tested::default();
+        let asked = match right {
+            Right::Subscribe => Ask::Subscribe(headers),
+            Right::Send if self.flavour.checks_sends_in_transactions() => Ask::SendAndAbort(headers),
+            Right::Send => Ask::SendToNobody,
+        };
+        let declares = self.flavour.declares(destination);
+        match self.answer(asked, destination).await {
+            Err(ClientError::Broker(text)) if declares && self.flavour.says_absent(&text) => tested.absent = true,
+            Err(error) => tested.refused = Some(error),
+            Ok(()) => {}
+        }
+        // What exists is read as it is.
+        let declaring = match right {
+            Right::Subscribe if tested.absent => Ask::SubscribePassing,
+            Right::Send if declares => Ask::SendPassing,
+            _ => return tested,
+        };
+        match self.answer(declaring, destination).await {
+            Err(ClientError::Broker(text)) if self.flavour.says_shared(&text) => {}
+            // Of two rights that are missing the second test may meet the first again.
+            Err(error) if tested.refused.as_ref().is_some_and(|told| told.to_string() == error.to_string()) => {}
+            answer => tested.undeclared = answer.err(),
+        }
+        tested
+    }
+
+    /// Asks on the connection that is open, or on a new one.
+    async fn answer(&mut self, asked: Ask<'_>, destination: &str) -> Result<(), ClientError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(&self.options).await?,
         };
-        let asked = async {
-            match right {
-                Right::Subscribe => subscribe(&mut connection, destination, headers).await,
-                Right::Send if self.flavour.checks_sends_in_transactions() => {
-                    send_and_abort(&mut connection, destination, headers).await
-                }
-                Right::Send => send_to_nobody(&mut connection, destination).await,
+        let answered = async {
+            match asked {
+                Ask::Subscribe(headers) => subscribe(&mut connection, destination, headers).await,
+                Ask::SendAndAbort(headers) => send_and_abort(&mut connection, destination, headers).await,
+                Ask::SendToNobody => send_to_nobody(&mut connection, destination).await,
+                Ask::SubscribePassing => subscribe_passing(&mut connection, destination).await,
+                Ask::SendPassing => send_passing(&mut connection, destination).await,
             }
         };
-        let answer = timeout(ANSWER, asked).await.unwrap_or(Err(ClientError::Silent { what: "answer", limit: ANSWER }));
-        // After an ERROR the connection is of no more use on most brokers.
-        if answer.is_ok() {
-            self.connection = Some(connection);
+        let answer =
+            timeout(ANSWER, answered).await.unwrap_or(Err(ClientError::Silent { what: "answer", limit: ANSWER }));
+        // After an ERROR the connection is of no more use on most brokers; a passing queue ends with its own.
+        match (&answer, asked) {
+            (Err(_), _) => {}
+            (Ok(()), Ask::SubscribePassing | Ask::SendPassing) => leave(connection).await,
+            (Ok(()), _) => self.connection = Some(connection),
         }
         answer
     }
 
     /// Leaves in good order.
     pub async fn close(mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            let goodbye = ask(&mut connection, Command::Disconnect, &[], b"");
-            let _ = timeout(ANSWER, goodbye).await;
+        if let Some(connection) = self.connection.take() {
+            leave(connection).await;
         }
     }
+}
+
+async fn leave(mut connection: Connection) {
+    let goodbye = ask(&mut connection, Command::Disconnect, &[], b"");
+    let _ = timeout(ANSWER, goodbye).await;
 }
 
 /// A subscription that gets nothing, or gives back what it gets.
@@ -127,6 +176,24 @@ async fn send_and_abort(
 async fn send_to_nobody(connection: &mut Connection, destination: &str) -> Result<(), ClientError> {
     let place = connection.flavour.nobody_like(destination, &format!("{ID}-{:016x}", fastrand::u64(..)));
     ask(connection, Command::Send, &[("destination", &place)], b"stompbox check: for nobody").await
+}
+
+/// Declares the queue as a subscriber would, for a moment.
+async fn subscribe_passing(connection: &mut Connection, destination: &str) -> Result<(), ClientError> {
+    let own = [("destination", destination), ("id", ID), ("ack", "client-individual")];
+    let all: Vec<_> = own.into_iter().chain(PASSING).collect();
+    ask(connection, Command::Subscribe, &all, b"").await?;
+    ask(connection, Command::Unsubscribe, &[("id", ID)], b"").await
+}
+
+/// Declares the queue as a sender would, for a moment: with a SEND that is taken back. RabbitMQ tells of a
+/// refused declaration when it likes, but before it answers the next SEND.
+async fn send_passing(connection: &mut Connection, destination: &str) -> Result<(), ClientError> {
+    connection.put(Command::Begin, [("transaction", ID)], b"")?;
+    let own = [("destination", destination), ("transaction", ID)];
+    connection.put(Command::Send, own.into_iter().chain(PASSING), b"stompbox check: aborted")?;
+    connection.put(Command::Abort, [("transaction", ID)], b"")?;
+    send_to_nobody(connection, destination).await
 }
 
 /// Sends a frame and waits for its receipt. Messages that come meanwhile stay un-acked.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::{
     app::Prepared,
     cli::Check,
+    client::Resolver,
     console::{complain, say},
 };
 
@@ -25,7 +26,7 @@ pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     say("servers:");
-    let missing = super::runtime()?.block_on(connect::connect(prepared.config()));
+    let missing = super::runtime()?.block_on(connect::connect(prepared.config(), &Resolver::default()));
     if missing.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -1,16 +1,17 @@
 //! `check --connect`: does each server let us in, and may we do there what the configuration asks for?
 //!
-//! Logs in to every address of each server that is used and tests each right there, so that what is missing
+//! Logs in to every address of each server that is used, also behind names, and tests each right there, so that what is missing
 //! is known before the first message. Leaves nothing behind; [`Probe`] knows how.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use crate::{
     app,
-    client::{Address, ClientError, Flavour, Probe, Right},
+    client::{Address, ClientError, ConnectOptions, Probe, Resolver, Right},
     config::{Config, Problem, Processor, Queue},
     console::say,
 };
@@ -27,27 +28,27 @@ struct Need {
 type Needs = BTreeMap<Arc<str>, BTreeMap<Need, BTreeSet<String>>>;
 
 /// Tests all servers, one after the other; what is missing, all of it.
-pub(super) async fn connect(config: &Config) -> Vec<Problem> {
+pub(super) async fn connect(config: &Config, resolver: &Resolver) -> Vec<Problem> {
     let mut missing = Vec::new();
     for (server, needs) in needs(config) {
-        let addresses = config.servers.get(&server).map(|server| server.addresses.as_slice()).unwrap_or_default();
-        for (index, address) in addresses.iter().enumerate() {
+        let entries = config.servers.get(&server).map(|server| server.addresses.as_slice()).unwrap_or_default();
+        for (index, entry) in entries.iter().enumerate() {
             let path = format!("mb_servers.{server}.host_port_list[{index}]");
-            let mut options = app::connect_options(config, &server);
-            options.addresses = vec![Address { host: address.host.clone(), port: address.port }];
-            let (before, tested) = (missing.len(), needs.len());
-            match Probe::open(options).await {
-                Err(error) => {
-                    missing.push(Problem { path, message: told(&error) });
-                    say(format_args!("  {server} at {address}: no login"));
+            let options = ConnectOptions {
+                addresses: vec![entry.clone()],
+                resolver: resolver.clone(),
+                ..app::connect_options(config, &server)
+            };
+            match resolver.resolve(entry).await {
+                Ok(found) => {
+                    for address in to_read(&found) {
+                        let options = ConnectOptions { pinned: Some(address), ..options.clone() };
+                        at(options, &path, &needs, &place(entry, address), &mut missing).await;
+                    }
                 }
-                Ok(probe) => {
-                    let broker = probe.flavour();
-                    test(probe, &needs, &format!("{server} at {address}"), &mut missing).await;
-                    let failed = missing.len() - before;
-                    say(format_args!(
-                        "  {server} at {address}: {broker:?}, {tested} right(s) tested, {failed} problem(s)"
-                    ));
+                Err(error) => {
+                    say(format_args!("  {server} at {entry}: no address"));
+                    missing.push(Problem { path, message: told(&error) });
                 }
             }
         }
@@ -55,23 +56,54 @@ pub(super) async fn connect(config: &Config) -> Vec<Problem> {
     missing
 }
 
-async fn test(mut probe: Probe, needs: &BTreeMap<Need, BTreeSet<String>>, place: &str, missing: &mut Vec<Problem>) {
-    for (need, paths) in needs {
-        let Err(error) = probe.test(need.right, &need.destination, &need.headers).await else { continue };
-        if absent_yet(probe.flavour(), &error) {
-            say(format_args!("  {place}: {} does not exist yet; the host will declare it", need.destination));
-            continue;
-        }
-        let verb = if need.right == Right::Subscribe { "subscribe" } else { "send" };
-        let message = format!("cannot {verb} to {} on {place}: {}", need.destination, told(&error));
-        missing.extend(paths.iter().map(|path| Problem { path: path.clone(), message: message.clone() }));
-    }
-    probe.close().await;
+/// Those that the host would read: all of IPv4, or else all.
+fn to_read(found: &[SocketAddr]) -> Vec<SocketAddr> {
+    let ipv4: Vec<_> = found.iter().copied().filter(SocketAddr::is_ipv4).collect();
+    if ipv4.is_empty() { found.to_vec() } else { ipv4 }
 }
 
-/// A queue that nobody has declared is no missing right.
-fn absent_yet(broker: Flavour, error: &ClientError) -> bool {
-    matches!(error, ClientError::Broker(text) if broker.says_absent(text))
+/// An address with the name that led to it.
+fn place(entry: &Address, address: SocketAddr) -> String {
+    if entry.host == address.ip().to_string() { entry.to_string() } else { format!("{entry} ({address})") }
+}
+
+/// Tests all rights at one address of a server.
+async fn at(
+    options: ConnectOptions,
+    path: &str,
+    needs: &BTreeMap<Need, BTreeSet<String>>,
+    place: &str,
+    missing: &mut Vec<Problem>,
+) {
+    let place = format!("{} at {place}", options.server);
+    match Probe::open(options).await {
+        Err(error) => {
+            missing.push(Problem { path: path.to_owned(), message: told(&error) });
+            say(format_args!("  {place}: no login"));
+        }
+        Ok(probe) => {
+            let (before, broker, tested) = (missing.len(), probe.flavour(), needs.len());
+            test(probe, needs, &place, missing).await;
+            let failed = missing.len() - before;
+            say(format_args!("  {place}: {broker:?}, {tested} right(s) tested, {failed} problem(s)"));
+        }
+    }
+}
+
+async fn test(mut probe: Probe, needs: &BTreeMap<Need, BTreeSet<String>>, place: &str, missing: &mut Vec<Problem>) {
+    for (need, paths) in needs {
+        let tested = probe.test(need.right, &need.destination, &need.headers).await;
+        if tested.absent {
+            say(format_args!("  {place}: {} does not exist yet; the host will declare it", need.destination));
+        }
+        let verb = if need.right == Right::Subscribe { "subscribe to" } else { "send to" };
+        for (verb, error) in [(verb, tested.refused), ("declare", tested.undeclared)] {
+            let Some(error) = error else { continue };
+            let message = format!("cannot {verb} {} on {place}: {}", need.destination, told(&error));
+            missing.extend(paths.iter().map(|path| Problem { path: path.clone(), message: message.clone() }));
+        }
+    }
+    probe.close().await;
 }
 
 /// What active processors need; without processors, what senders need.
@@ -93,7 +125,9 @@ fn of_processor(config: &Config, processor: &Processor, needs: &mut Needs) {
         sends(queue, format!("queues.{}.destination", queue.name), needs);
     }
     let Some(queue) = processor.in_queue.as_ref().and_then(|name| config.queues.get(name)) else { return };
-    // Never a durable one: leaving it would delete what it holds.
+    // Never a durable one: coming would create it or take it from a host at work, leaving would delete it with
+    // what it holds. Reading the topic for a moment wants the same right (Artemis: `createNonDurableQueue` instead
+    // of `createDurableQueue`). For the same reason no client id goes with the login.
     let own = ["activemq.subscriptionName", "durable-subscription-name", "durable", "auto-delete"];
     let given = queue.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned();
     let selector = queue.selector.iter().map(|selector| ("selector".to_owned(), selector.clone()));
@@ -123,4 +157,36 @@ fn told(error: &ClientError) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dev_broker::{BrokerOptions, DevBroker, Faults};
+
+    /// Two nodes behind one name, of which the second lets nobody send, and a third that is not there.
+    #[tokio::test]
+    async fn every_address_behind_a_name_is_asked() {
+        let first = DevBroker::bind("127.0.0.1:0".parse().unwrap(), BrokerOptions::default()).await.unwrap();
+        let port = first.local_addr().port();
+        let second = DevBroker::bind(SocketAddr::from(([127, 0, 0, 2], port)), BrokerOptions::default()).await.unwrap();
+        second.handle().set_faults(Faults { refuse_destinations: vec!["/queue/q".into()], ..Faults::default() });
+        for broker in [first, second] {
+            tokio::spawn(broker.run(std::future::pending::<()>()));
+        }
+        let tree = json!({
+            "mb_servers": {"mb": {"host_port_list": [format!("nodes.example.org:{port}")]}},
+            "queues": {"q": {"server": "mb", "destination": "/queue/q"}}
+        });
+        let config = Config::parse(&tree.to_string(), "x.json".as_ref(), false, &|_| None).unwrap().config;
+        let nodes = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+        let resolver = Resolver::of(move |_| Ok(nodes.into_iter().chain(["[::1]:1".parse().unwrap()]).collect()));
+        let told: Vec<String> = connect(&config, &resolver).await.iter().map(ToString::to_string).collect();
+        let place = |last| format!("nodes.example.org:{port} (127.0.0.{last}:{port})");
+        assert_eq!(told.len(), 2, "not the one of IPv6: {told:?}");
+        assert!(told[0].starts_with(&format!("queues.q.destination: cannot send to /queue/q on mb at {}", place(2))));
+        assert!(told[1].starts_with(&format!("mb_servers.mb.host_port_list[0]: cannot connect to {}", place(3))));
+    }
 }
