@@ -8,6 +8,7 @@ use stompbox::{app::Drained, dev_broker::Faults};
 use crate::{
     harness::{
         activemq::{ActiveMq, PASSCODE},
+        artemis::Artemis,
         client::Msg,
         guests,
         host::{Host, One},
@@ -125,6 +126,31 @@ fn activemq_tells_which_rights_are_missing() {
     let left = broker.connect().unwrap().drain_queue(read).unwrap();
     assert_eq!(left.iter().map(Msg::text).collect::<Vec<_>>(), ["stays"]);
     assert_eq!(broker.connect().unwrap().drain_queue(write).unwrap(), []);
+}
+
+/// Artemis says it in words of its own, of a reader without the reason.
+#[test]
+fn artemis_tells_which_rights_are_missing() {
+    let broker = Artemis::shared();
+    let (read, write) = ("/queue/rights.read.check", "/queue/rights.write.check");
+    Target::artemis().client().send(read, &[("persistent", "true")], b"stays").unwrap();
+    let (code, out, err) = check(&limited(broker.address(), read, write, write));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+
+    let (code, _, err) = check(&limited(broker.address(), write, read, "/queue/rights.none.check"));
+    assert_eq!(code, Some(1), "{err}");
+    let place = format!("on mb at {}: the broker reports an error: AMQ", broker.address());
+    for (path, said) in [
+        ("queues.in.destination", format!("cannot subscribe to {write} {place}")),
+        ("queues.out.destination", format!("cannot send to {read} {place}")),
+        ("processors.p.dead_letter", format!("cannot send to /queue/rights.none.check {place}")),
+    ] {
+        assert!(err.contains(&format!("  {path}: {said}")), "{path}: {said} in\n{err}");
+    }
+    assert!(err.contains("3 problem(s)"), "{err}");
+    let target = Target::artemis();
+    assert_eq!(target.drain(read).iter().map(Msg::text).collect::<Vec<_>>(), ["stays"]);
+    assert_eq!(target.drain(write), []);
 }
 
 /// RabbitMQ lets `limited` read `rights.read` and `rights.taken`, and declare `rights.read` and `rights.write`.

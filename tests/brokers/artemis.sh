@@ -36,18 +36,37 @@ fetch() {
     rm -rf "$partial"
 }
 
-# An instance that takes logins only from the user of the tests.
+# What "limited" may do on an address; all of it remains with the user of the tests.
+rights() {
+    local match=$1 right roles
+    shift
+    printf '<security-setting match="%s">' "$match"
+    for right in send consume browse createAddress createNonDurableQueue deleteNonDurableQueue createDurableQueue deleteDurableQueue; do
+        roles=amq
+        case " $* " in *" $right "*) roles=amq,limited ;; esac
+        printf '<permission type="%s" roles="%s"/>' "$right" "$roles"
+    done
+    printf '</security-setting>'
+}
+
+# An instance that takes logins only from the user of the tests, and from "limited", who may read only
+# rights.read queues and write only rights.write queues.
 create() {
     local dir=$1 options=()
     [ "${JOURNAL_SYNC:-always}" = always ] || options+=(--no-fsync)
     JAVA_ARGS=-Xmx128m "$home/bin/artemis" create "$dir" --user stompbox --password only-for-tests --require-login \
         --host 127.0.0.1 --no-web --silent --no-autotune "${options[@]}" >>"$dir/broker.log" 2>&1 </dev/null
+    printf '\nlimited = only-for-tests\n' >>"$dir/etc/artemis-users.properties"
+    printf '\nlimited = limited\n' >>"$dir/etc/artemis-roles.properties"
 }
 
 # Leaves of the generated acceptors the one for STOMP, three times. Nobody may send to "refused.", by either name.
 # A nearly full disk must not stop the tests.
 configure() {
-    local file=$1/etc/broker.xml stomp
+    local file=$1/etc/broker.xml stomp rights
+    rights=$(rights "/queue/rights.read.#" consume createAddress createDurableQueue)
+    rights+=$(rights "/queue/rights.write.#" send createAddress createDurableQueue)
+    rights+='<security-setting match="/queue/refused.#"/><security-setting match="refused.#"/>'
     stomp=$(grep -o '<acceptor name="stomp">.*</acceptor>' "$file" | sed "s#127.0.0.1:[0-9]*#127.0.0.1:$2#")
     {
         sed -n '1,/<acceptors>/p' "$file"
@@ -55,8 +74,7 @@ configure() {
         sed "s#\"stomp\"#\"prefixed\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$3#; s#</acc#;anycastPrefix=/queue/;multicastPrefix=/topic/</acc#" <<<"$stomp"
         sed "s#\"stomp\"#\"impatient\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$4#; s#</acc#;connectionTtl=2000</acc#" <<<"$stomp"
         sed -n '/<\/acceptors>/,$p' "$file" | sed 's#</core>#<connection-ttl-check-interval>500</connection-ttl-check-interval></core>#'
-    } | sed 's#<security-settings>#&<security-setting match="/queue/refused.\#"/><security-setting match="refused.\#"/>#;
-            s#<max-disk-usage>.*<#<max-disk-usage>100<#' >"$file.new"
+    } | sed "s#<max-disk-usage>.*<#<max-disk-usage>100<#; s|<security-settings>|&$rights|" >"$file.new"
     mv "$file.new" "$file"
 }
 
