@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Asks once; the status and the body.
-fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+pub fn ask(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -33,12 +33,12 @@ fn ask(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// Where the host of a test answers.
-fn admin() -> SocketAddr {
+pub fn admin() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// The value of one line of /metrics.
-fn metric(address: SocketAddr, series: &str) -> f64 {
+pub fn metric(address: SocketAddr, series: &str) -> f64 {
     let (status, page) = ask(address, "/metrics");
     assert_eq!(status, 200);
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -130,7 +130,7 @@ fn metrics_show_starts_that_fail_and_what_waits_for_them() {
     one.config["queues"]["in"]["max_buffer_mb"] = json!(3);
     let host = Host::start(&one.config);
     target.client().send_all(&one.from, &["first", "second"]).unwrap();
-    let of_queue = "{queue=\"in\",server=\"mb\"}";
+    let of_queue = "{queue=\"in\",server=\"mb\",vo=\"atlas\"}";
     wait_metric(address, &format!("stompbox_buffer_waiting{of_queue}"), 2.0);
     wait_until("a start that failed", || metric(address, &failures("initialize")) >= 1.0);
     assert!(metric(address, &format!("stompbox_buffer_bytes{of_queue}")) >= 11.0);
@@ -146,7 +146,7 @@ fn metrics_show_what_is_held_and_what_is_in_flight() {
     let (one, address) = observed(&target, "RetryAlways", retry);
     let _host = Host::start(&one.config);
     target.client().send(&one.from, &[], b"x").unwrap();
-    wait_metric(address, "stompbox_buffer_held{queue=\"in\",server=\"mb\"}", 1.0);
+    wait_metric(address, "stompbox_buffer_held{queue=\"in\",server=\"mb\",vo=\"atlas\"}", 1.0);
     assert_eq!(metric(address, &format!("stompbox_messages_in_flight{ONE}")), 0.0);
 
     let target = Target::embedded();
@@ -190,6 +190,8 @@ fn the_page_of_metrics_is_well_formed() {
     let (status, page) = ask(address, "/metrics");
     assert_eq!(status, 200);
     assert!(page.ends_with("# EOF\n"), "{page}");
+    let shared = "stompbox_buffer_waiting{queue=\"in\",server=\"mb\",vo=\"atlas,cms\"} 0\n";
+    assert!(page.contains(shared), "a queue that two VOs read has one series: {page}");
     let series: Vec<&str> = page.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
     let series: Vec<&str> = series.into_iter().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(series.iter().collect::<BTreeSet<_>>().len(), series.len(), "each series once: {page}");
@@ -222,7 +224,8 @@ fn ready_follows_the_broker() {
     };
     wait_until("ready", || ready().0 == 200);
     let link = "server=\"mb\",queue=\"in\",purpose=\"consume\",vo=\"\"";
-    assert_eq!(metric(address, &format!("stompbox_connection_up{{{link}}}")), 1.0);
+    let here = format!("stompbox_connection_up{{{link},address=\"{}\"}}", target.address);
+    assert_eq!(metric(address, &here), 1.0);
     assert_eq!(metric(address, &format!("stompbox_reconnects_total{{{link}}}")), 0.0);
     broker.stop().unwrap();
     wait_until("all three are missed", || ready().1.matches("mb").count() == 3);
@@ -231,7 +234,7 @@ fn ready_follows_the_broker() {
     assert!(missing.contains("queue in on server mb is not subscribed"), "{missing}");
     assert!(missing.contains("server mb is not connected for outputs"), "{missing}");
     assert!(missing.contains("server mb is not connected for dead-letters"), "{missing}");
-    assert_eq!(metric(address, &format!("stompbox_connection_up{{{link}}}")), 0.0);
+    assert_eq!(metric(address, &here), 0.0);
     assert_eq!(ask(address, "/healthz").0, 200, "alive all the same");
     broker.start().unwrap();
     wait_until("ready again", || ready().0 == 200);

@@ -88,14 +88,41 @@ fn verbose_of_a_processor_tells_each_of_its_messages() {
     assert!(told("processor=one") && !told("processor=quiet"), "{log:#?}");
 }
 
-/// The one lane is busy with the first message while others fill the buffer of one.
+/// The log of a host with a queue for outputs and one of which the message becomes a dead letter.
+fn log_of_sending(verbose: bool) -> Vec<String> {
+    let target = Target::embedded();
+    let mut one = One::new(&target, "Echo", json!({}));
+    let second = Target::destination("rejected");
+    one.config["queues"]["rejected"] =
+        json!({"server": "mb", "destination": second, "dead_letter": one.to, "verbose": verbose});
+    one.config["queues"]["out"]["verbose"] = json!(verbose);
+    one.config["queues"]["in"]["verbose"] = json!(false);
+    one.config["processors"]["rejects"] = json!({"module": "hostile", "name": "RejectAll", "in_queue": "rejected"});
+    log_of(&target, &one.config, &[&one.from, &second], &one.to)
+}
+
+/// Others send over the same connection: each SEND is told by its queue, and none of its body or headers.
+#[test]
+fn verbose_of_a_queue_tells_what_is_sent_to_it() {
+    let (verbose, quiet) = (log_of_sending(true), log_of_sending(false));
+    for queue in ["queue=out", "queue=rejected"] {
+        for what in ["sending", "confirmed"] {
+            let told = |log: &[String]| log.iter().filter(|line| line.contains(what) && line.contains(queue)).count();
+            assert_eq!((told(&verbose), told(&quiet)), (1, 0), "{what} {queue}: {verbose:#?}");
+        }
+    }
+    assert!(!verbose.iter().any(|line| line.contains("a message")), "{verbose:#?}");
+}
+
+/// The one lane is busy for 700 ms with each message while others fill the buffer of one: it is full for longer than
+/// the two seconds in which the session looks at it twice.
 fn log_of_a_full_buffer(buffer_block_sec: f64) -> Vec<String> {
     let target = Target::embedded();
     let patient = json!({"params": {"ms": 700}, "limits": {"fuel": 1_000_000_000_000_u64}});
     let mut one = One::new(&target, "Slow", patient);
     one.config["queues"]["in"]["max_buffer_len"] = json!(1);
     one.config["queues"]["in"]["buffer_block_sec"] = json!(buffer_block_sec);
-    log_of(&target, &one.config, &[&one.from, &one.from, &one.from], &one.to)
+    log_of(&target, &one.config, &[&*one.from; 5], &one.to)
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! [`App::prepare`] checks everything that can be checked without a socket; [`Prepared::start`] spawns;
 //! [`Running::drain`] ends in the order that loses nothing. Nothing here decides about a message.
 
+mod problems;
 mod state;
 mod wiring;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -37,7 +38,7 @@ use crate::{
     telemetry::Logs,
 };
 
-pub(crate) use self::wiring::{connect_options, dead_letter_of, send_headers};
+pub(crate) use self::wiring::dead_letter_of;
 use self::{state::State, wiring::Wiring};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
@@ -81,7 +82,6 @@ pub struct Prepared {
 pub struct Running {
     status: Arc<Status>,
     admin: Option<AbortHandle>,
-    metrics: BTreeMap<Arc<str>, Arc<ProcessorMetrics>>,
     buffers: Vec<Arc<Buffer>>,
     consumers: Vec<watch::Receiver<SessionState>>,
     consume: watch::Sender<Phase>,
@@ -114,7 +114,7 @@ impl Prepared {
         let wanted = config.max_instances.unwrap_or(lanes as u64 * 2 + 64);
         let max_instances = u32::try_from(wanted).unwrap_or(u32::MAX);
         let engine = Engine::new(EngineConfig { max_instances, cache_dir })?;
-        let mut problems = wiring::problems(&config);
+        let mut problems = problems::problems(&config);
         let mut generations = Vec::new();
         for processor in config.active_processors() {
             match load(&engine, &config, processor) {
@@ -161,7 +161,6 @@ impl Prepared {
         let mut running = Running {
             status: Arc::default(),
             admin: None,
-            metrics: BTreeMap::new(),
             buffers: Vec::new(),
             consumers: Vec::new(),
             consume,
@@ -224,7 +223,6 @@ impl Running {
             let name = format!("{}-{number}", processor.name);
             self.lanes.push(thread::Builder::new().name(name).spawn(move || lane.run())?);
         }
-        self.metrics.insert(processor.name.clone(), settler.metrics.clone());
         self.in_work.push(in_work.clone());
         Ok(ProcessorStatus {
             name: processor.name.clone(),
@@ -246,7 +244,6 @@ impl Running {
             in_work: TaskTracker::new(),
             unconfirmed: Arc::default(),
         };
-        self.metrics.insert(source.name.clone(), source.metrics.clone());
         self.lanes.push(thread::Builder::new().name(source.name.to_string()).spawn(move || source.run())?);
         Ok(status)
     }
@@ -263,13 +260,17 @@ impl Running {
             let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
             let link = Link::new(server, Some(queue.clone()), "consume", Arc::default());
             tokio::spawn(link.clone().follow(state.clone(), |state| *state == SessionState::Subscribed));
+            tokio::spawn(link.clone().follow_addresses(consumers.addresses()));
             status.links.push(link);
             self.consumers.push(state);
             self.tasks.spawn(consumers.run().instrument(info_span!("consumers", %queue)));
         }
         for (queue, (buffer, _)) in wiring.by_queue {
             let server = config.queues.get(&queue).map(|queue| queue.server.clone()).unwrap_or_default();
-            status.queues.push(QueueStatus { name: queue, server, buffer: buffer.clone() });
+            let readers = config.active_processors().filter(|processor| processor.in_queue.as_ref() == Some(&queue));
+            let vos: BTreeSet<&str> = readers.filter_map(|processor| processor.vo.as_deref()).collect();
+            let vo = vos.into_iter().collect::<Vec<_>>().join(",");
+            status.queues.push(QueueStatus { name: queue, server, vo, buffer: buffer.clone() });
             self.buffers.push(buffer);
         }
     }
@@ -282,8 +283,8 @@ impl Running {
 
     /// What the processors did so far, by key.
     #[must_use]
-    pub fn metrics(&self) -> &BTreeMap<Arc<str>, Arc<ProcessorMetrics>> {
-        &self.metrics
+    pub fn metrics(&self) -> BTreeMap<Arc<str>, Arc<ProcessorMetrics>> {
+        self.status.processors.iter().map(|status| (status.name.clone(), status.metrics.clone())).collect()
     }
 
     /// Waits until every queue is subscribed at each address that can be reached.

@@ -26,7 +26,7 @@ use crate::stomp::{Command, DecodeError, EncodeError, Frame};
 
 pub use address::{Address, Reach, Resolver};
 pub use connection::Connection;
-pub use consumers::{Consumers, ReadFrom, Timing};
+pub use consumers::{Addresses, Consumers, ReadFrom, Timing};
 pub use files::{FileError, read_passcode};
 pub use flavour::Flavour;
 pub use phase::{Phase, SessionState};

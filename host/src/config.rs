@@ -16,6 +16,7 @@ mod address;
 mod budget;
 mod document;
 mod fields;
+mod login;
 mod numbers;
 mod problem;
 mod processor;
@@ -32,7 +33,7 @@ use fields::{Fields, Scope};
 use problem::Report;
 use processor::Known;
 
-pub use problem::{ConfigError, Problem};
+pub use problem::{ConfigError, Problem, with_sources};
 pub use processor::{InstanceMode, Processor};
 pub use queue::{Queue, check_send_header};
 pub use secret::Secret;

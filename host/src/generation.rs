@@ -42,7 +42,8 @@ impl Generation {
         processor: &config::Processor,
         number: u64,
     ) -> Result<Self, Refusal> {
-        let refuse = |key: &'static str, error: &dyn std::error::Error| Refusal { key, message: with_sources(error) };
+        let refuse =
+            |key: &'static str, error: &dyn std::error::Error| Refusal { key, message: config::with_sources(error) };
         let found = plugins.find(&processor.module).map_err(|e| refuse("module", &e))?;
         let component = Component::load_file(engine, &found).map_err(|e| refuse("module", &e))?;
         component.processor(&processor.class).map_err(|error| match error {
@@ -125,18 +126,4 @@ fn too_small(error: &CallError) -> String {
         }
         other => format!("the component cannot start within its limits: {other}"),
     }
-}
-
-/// An error and all its causes in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -69,7 +69,7 @@ async fn serve(prepared: Prepared, args: &Run, logs: Logs) -> anyhow::Result<Exi
         }
     };
     info!("{signal} received");
-    let metrics = running.metrics().clone();
+    let metrics = running.metrics();
     let drained = tokio::select! {
         drained = running.drain(args.grace) => drained,
         signal = signals.next() => {

@@ -39,7 +39,6 @@ use tokio::{
 };
 
 use crate::{
-    app,
     client::{Phase, Producer, Rejected, SendRequest},
     config::{Config, ConfigError, check_send_header},
     stomp::FrameLimits,
@@ -133,14 +132,14 @@ impl Sender {
             let message = format!("queues.{}.enable: the queue is disabled, so nothing can be sent to it", queue.name);
             return Err(SenderError::Queue(message));
         }
-        let mut options = app::connect_options(config, &queue.server);
+        let mut options = config.connect_options(&queue.server);
         options.verbose |= queue.verbose;
         let (phase, watched) = watch::channel(Phase::Run);
         let (producer, task) = Producer::new(options, watched);
         Ok(Self {
             producer,
             destination: queue.destination.as_str().into(),
-            headers: app::send_headers(queue),
+            headers: queue.headers_to_send(),
             in_flight: IN_FLIGHT,
             messages: Arc::new(Semaphore::new(IN_FLIGHT)),
             bytes: Arc::new(Semaphore::new(IN_FLIGHT_BYTES as usize)),

@@ -3,9 +3,12 @@
 //! Filled by [`crate::app`] while it wires, read by [`crate::admin`]. It only looks: everything here is
 //! counted elsewhere, whether anybody asks or not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -56,11 +59,14 @@ pub struct QueueStatus {
     pub name: Arc<str>,
     /// The server it is on.
     pub server: Arc<str>,
+    /// The virtual organisation of the processors that read it. Where there are several their names are joined by
+    /// commas: a series for each would count what waits several times in sums.
+    pub vo: String,
     /// What waits in the host.
     pub buffer: Arc<Buffer>,
 }
 
-/// One connection, and all its successors.
+/// One connection, or the connections to all addresses that a queue is read from, and all their successors.
 #[derive(Debug)]
 pub struct Link {
     /// The server.
@@ -73,13 +79,15 @@ pub struct Link {
     pub vo: Arc<str>,
     up: AtomicBool,
     ups: Counter,
+    addresses: Mutex<BTreeMap<String, bool>>,
 }
 
 impl Link {
     /// A connection that is not there yet.
     #[must_use]
     pub fn new(server: Arc<str>, queue: Option<Arc<str>>, purpose: &'static str, vo: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { server, queue, purpose, vo, up: AtomicBool::new(false), ups: Counter::default() })
+        let (up, ups, addresses) = Default::default();
+        Arc::new(Self { server, queue, purpose, vo, up, ups, addresses })
     }
 
     /// Follows the state of the connection to its end.
@@ -97,7 +105,43 @@ impl Link {
         }
     }
 
-    /// Whether it is there: subscribed, or ready to send.
+    /// Follows the addresses that a queue is read from, as they come and go. One that comes back while others are
+    /// there is a reconnect as well; when none is there, [`Link::follow`] counts it.
+    pub async fn follow_addresses(self: Arc<Self>, mut addresses: watch::Receiver<BTreeMap<String, bool>>) {
+        let mut known = BTreeSet::new();
+        loop {
+            let now = addresses.borrow_and_update().clone();
+            let before = std::mem::replace(&mut *self.lock(), now.clone());
+            known.retain(|address| now.contains_key(address));
+            for (address, _) in now.into_iter().filter(|(_, up)| *up) {
+                let came = before.get(&address) != Some(&true);
+                let again = !known.insert(address);
+                if came && again && before.values().any(|up| *up) {
+                    self.ups.add_one();
+                }
+            }
+            if addresses.changed().await.is_err() {
+                self.lock().values_mut().for_each(|up| *up = false);
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each address with whether it is there. A connection that sends has none: it is wherever it could be opened.
+    #[must_use]
+    pub fn by_address(&self) -> Vec<(String, bool)> {
+        let addresses = self.lock();
+        if addresses.is_empty() {
+            return vec![(String::new(), self.is_up())];
+        }
+        addresses.iter().map(|(address, up)| (address.clone(), *up)).collect()
+    }
+
+    /// Whether it is there: subscribed at one address at least, or ready to send.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
@@ -142,5 +186,35 @@ mod tests {
         drop(state);
         following.await.unwrap();
         assert_eq!(status.missing(), ["queue in on server mb is not subscribed"], "a connection that has ended");
+    }
+
+    #[tokio::test]
+    async fn addresses_come_and_go_and_one_that_comes_back_is_a_reconnect() {
+        let link = Link::new("mb".into(), Some("in".into()), "consume", "".into());
+        assert_eq!(link.by_address(), [(String::new(), false)]);
+        let (state, watched) = watch::channel(BTreeMap::new());
+        tokio::spawn(link.clone().follow_addresses(watched));
+        link.ups.add_one(); // The first time.
+        let (a, b) = (("a", true), ("b", true));
+        let (a_down, b_down) = (("a", false), ("b", false));
+        for (addresses, reconnects) in [
+            (vec![a], 0),
+            (vec![a, b], 0),
+            (vec![a, b_down], 0),
+            (vec![a, b], 1),
+            (vec![a], 1),
+            (vec![a, b], 1),
+            (vec![a_down, b_down], 1),
+            (vec![a, b], 1),
+        ] {
+            let now: BTreeMap<_, _> = addresses.iter().map(|(name, up)| ((*name).to_owned(), *up)).collect();
+            state.send_replace(now.clone());
+            tokio::task::yield_now().await;
+            let told: BTreeMap<_, _> = link.by_address().into_iter().collect();
+            assert_eq!((told, link.reconnects()), (now, reconnects), "{addresses:?}");
+        }
+        drop(state);
+        tokio::task::yield_now().await;
+        assert!(link.by_address().iter().all(|(_, up)| !up), "of connections that have ended");
     }
 }

@@ -15,18 +15,21 @@ use std::{
 use serde_json::json;
 use stompbox::{
     app::Drained,
-    client::{Address, ConnectOptions, Phase, ReadFrom, Resolver, SessionState, Timing},
+    client::{Address, Addresses, ConnectOptions, Phase, ReadFrom, Resolver, SessionState, Timing},
 };
 
 use super::{
     nodes::{Node, QUEUE, Reading},
     open,
 };
-use crate::harness::{
-    client::Msg,
-    free_port,
-    host::{Host, One, wait_until},
-    target::Target,
+use crate::{
+    harness::{
+        client::Msg,
+        free_port,
+        host::{Host, One, wait_until},
+        target::Target,
+    },
+    operate,
 };
 
 /// A DNS of the test's own: a name that it does not hold cannot be resolved.
@@ -119,11 +122,14 @@ fn new_addresses_are_read_and_vanished_ones_left_when_their_deliveries_are_settl
     let [old, stays, new] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|ip| Node::started(ip, port));
     dns.set("mb", &[old.address, stays.address]);
     let reading = Reading::start(dns.options(&["mb"]), soon(false), 10);
+    let told = |nodes: [&Node; 2]| Addresses::from(nodes.map(|node| (node.address.to_string(), true)));
     one_consumer_each(&[&old, &stays]);
+    wait_until("both are told", || *reading.addresses.borrow() == told([&old, &stays]));
     old.send(&["from the old one"]);
     let held = reading.take();
     dns.set("mb", &[stays.address, new.address]);
     one_consumer_each(&[&new, &stays]);
+    wait_until("the new one is told, the old one no more", || *reading.addresses.borrow() == told([&new, &stays]));
     new.send(&["from the new one"]);
     reading.settle("from the new one");
     old.send(&["too late"]);
@@ -156,6 +162,11 @@ fn a_name_that_comes_late_is_found() {
     let node = Node::started("127.0.0.1", port);
     let reading = Reading::start(dns.options(&["mb"]), soon(false), 10);
     wait_until("failing lookups", || dns.failures.load(Ordering::Relaxed) >= 2);
+    assert_eq!(
+        *reading.addresses.borrow(),
+        Addresses::from([("mb:1".to_owned(), false)]),
+        "what is missing has a name"
+    );
     dns.set("mb", &[node.address]);
     reading.reaches(SessionState::Subscribed);
 }
@@ -242,6 +253,29 @@ fn several(nodes: &[Node], out: &Target, connect: &str) -> One {
     one.config["mb_servers"]["nodes"] = json!({"host_port_list": nodes.iter().map(|node| node.address.to_string()).collect::<Vec<_>>(), "connect": connect});
     one.config["queues"]["in"] = json!({"server": "nodes", "destination": QUEUE, "dead_letter": "/queue/dead"});
     one
+}
+
+/// A node that is lost shows, though the queue is read from the others and the host is ready.
+#[test]
+fn connection_up_is_told_of_each_address() {
+    let (out, port, page) = (Target::embedded(), free_port(), operate::admin());
+    let mut nodes = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|ip| Node::started(ip, port));
+    let mut one = several(&nodes, &out, "all");
+    one.config["admin"] = json!({"listen": page});
+    let _host = Host::start(&one.config);
+    let link = "server=\"nodes\",queue=\"in\",purpose=\"consume\",vo=\"\"";
+    let up = |last: u8| {
+        let series = format!("stompbox_connection_up{{{link},address=\"127.0.0.{last}:{port}\"}}");
+        operate::metric(page, &series) == 1.0
+    };
+    wait_until("all are there", || [1, 2, 3].map(up) == [true; 3]);
+    wait_until("ready", || operate::ask(page, "/readyz").0 == 200);
+    nodes[1].stop();
+    wait_until("one is lost", || [1, 2, 3].map(up) == [true, false, true]);
+    assert_eq!(operate::ask(page, "/readyz").0, 200, "the queue is read all the same");
+    nodes[1].start();
+    wait_until("it is back", || [1, 2, 3].map(up) == [true; 3]);
+    assert_eq!(operate::metric(page, &format!("stompbox_reconnects_total{{{link}}}")), 1.0);
 }
 
 /// Drained in the middle, with messages on all nodes: each is either forwarded or still there.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use stompbox::{
-    client::{AckMode, ConnectOptions, Consumers, Phase, ReadFrom, SessionState, Subscription},
+    client::{AckMode, Addresses, ConnectOptions, Consumers, Phase, ReadFrom, SessionState, Subscription},
     delivery::{Delivery, Intake},
     dev_broker::{BrokerHandle, BrokerOptions, DevBroker},
 };
@@ -80,6 +80,7 @@ impl Node {
 /// The consumers of [`QUEUE`], whose deliveries the test settles.
 pub struct Reading {
     pub state: watch::Receiver<SessionState>,
+    pub addresses: watch::Receiver<Addresses>,
     pub deliveries: mpsc::Receiver<Delivery>,
     phase: watch::Sender<Phase>,
     _runtime: Runtime,
@@ -118,9 +119,10 @@ impl Reading {
         let intake = Passing { deliveries: passed, room: Notify::new() };
         let (phase, is_phase) = watch::channel(Phase::Run);
         let (consumers, state) = Consumers::new(options, from, subscription, Arc::new(intake), is_phase);
+        let addresses = consumers.addresses();
         let runtime = runtime();
         runtime.spawn(consumers.run());
-        Self { state, deliveries, phase, _runtime: runtime }
+        Self { state, addresses, deliveries, phase, _runtime: runtime }
     }
 
     pub fn reaches(&self, wanted: SessionState) {

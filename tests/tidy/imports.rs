@@ -25,7 +25,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("status", &["buffer", "metrics", "sandbox", "settle", "telemetry"]),
     ("admin", &["metrics", "status"]),
-    ("sender", &["app", "client", "config", "stomp"]),
+    ("sender", &["client", "config", "stomp"]),
     ("console", &[]),
     ("cli", &[]),
     ("telemetry", &["cli", "console"]),

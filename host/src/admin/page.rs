@@ -1,7 +1,8 @@
 //! /metrics: the numbers of a [`Status`] in the text format of Prometheus (OpenMetrics).
 //!
 //! One row of a table for each metric; its name, help and kind stand beside where it comes from. Labels are
-//! names of the configuration, codes of the host and names of guest counters, all of them bounded.
+//! names of the configuration, codes of the host, names of guest counters and addresses of brokers, all of them
+//! bounded.
 
 use std::{fmt, sync::Arc};
 
@@ -110,12 +111,12 @@ impl Collector for Page {
         )?;
         page.gauges(
             "connection_up",
-            "Whether the connection is there: subscribed, or ready to send",
-            links.iter().map(|l| (of_link(l), l.is_up().into())),
+            "Whether the connection is there: subscribed at this address, or ready to send",
+            links.iter().flat_map(connections),
         )?;
         page.counters(
             "reconnects",
-            "How often the connection came back after a break",
+            "How often the connection, or one of those to several addresses, came back after a break",
             links.iter().map(|l| (of_link(l), l.reconnects())),
         )
     }
@@ -134,13 +135,23 @@ fn with(processor: &ProcessorStatus, name: &'static str, value: &str) -> Labels 
 }
 
 fn of_queue(queue: &QueueStatus) -> Labels {
-    vec![("queue", queue.name.to_string()), ("server", queue.server.to_string())]
+    vec![("queue", queue.name.to_string()), ("server", queue.server.to_string()), ("vo", queue.vo.clone())]
 }
 
 fn of_link(link: &Arc<Link>) -> Labels {
     let queue = link.queue.as_deref().unwrap_or_default().to_owned();
     let (server, purpose, vo) = (link.server.to_string(), link.purpose.to_owned(), link.vo.to_string());
     vec![("server", server), ("queue", queue), ("purpose", purpose), ("vo", vo)]
+}
+
+/// One for each address that a queue is read from, one that sends.
+fn connections(link: &Arc<Link>) -> impl Iterator<Item = (Labels, u64)> {
+    let labels = of_link(link);
+    link.by_address().into_iter().map(move |(address, up)| {
+        let mut labels = labels.clone();
+        labels.push(("address", address));
+        (labels, up.into())
+    })
 }
 
 /// Writes metrics, each with its help.

@@ -8,10 +8,8 @@ use tokio::sync::watch;
 use super::state::State;
 use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
-    client::{
-        self, AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription,
-    },
-    config::{self, Config, Problem, Processor},
+    client::{AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription},
+    config::{self, Config, Processor},
     dead_letter::{self, Origin},
     generation::Generation,
     metrics::ProcessorMetrics,
@@ -74,19 +72,19 @@ impl<'a> Wiring<'a> {
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
         let vo = processor.vo.as_ref();
-        let routes = self.routes(processor);
         let (_, destination) = dead_letter_of(processor, &in_queue);
         let dead_letters = Route {
             producer: self.producer(&in_queue.server, Use::DeadLetters, vo),
             destination: destination.into(),
             headers: None,
+            told_as: told_as(&in_queue),
         };
         Arc::new(Settler {
             max_unconfirmed: window(self.config, &in_queue),
             max_kept: quota,
             buffer,
             reader,
-            routes,
+            routes: self.routes(processor),
             dead_letters,
             use_transaction: in_queue.use_transaction,
             ids: Ids::new(&processor.name, generation.spec.component.digest()),
@@ -178,9 +176,14 @@ impl<'a> Wiring<'a> {
 
     fn route(&mut self, queue: &Arc<str>, vo: Option<&Arc<str>>) -> Option<Route> {
         let queue = self.config.queues.get(queue)?.clone();
-        let headers = send_headers(&queue);
+        let headers = queue.headers_to_send();
         let producer = self.producer(&queue.server, Use::Outputs, vo);
-        Some(Route { producer, destination: queue.destination.as_str().into(), headers: Some(headers.into()) })
+        Some(Route {
+            producer,
+            destination: queue.destination.as_str().into(),
+            headers: Some(headers.into()),
+            told_as: told_as(&queue),
+        })
     }
 
     fn producer(&mut self, server: &Arc<str>, what: Use, vo: Option<&Arc<str>>) -> Producer {
@@ -188,7 +191,7 @@ impl<'a> Wiring<'a> {
         if let Some(producer) = self.by_server.get(&key) {
             return producer.clone();
         }
-        let (producer, task) = Producer::new(connect_options(self.config, server), self.sending.clone());
+        let (producer, task) = Producer::new(self.config.connect_options(server), self.sending.clone());
         let purpose = match what {
             Use::Outputs => "outputs",
             Use::DeadLetters => "dead-letters",
@@ -200,22 +203,10 @@ impl<'a> Wiring<'a> {
     }
 }
 
-/// How to log in to a server; for sessions, producers and senders alike.
-pub(crate) fn connect_options(config: &Config, server: &Arc<str>) -> ConnectOptions {
-    #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
-    let server = config.servers.get(server).expect("a checked server");
-    ConnectOptions {
-        tls: server.tls.clone(),
-        username: server.username.clone(),
-        passcode: server.passcode.as_ref().map(|secret| secret.expose().to_owned()),
-        passcode_file: server.passcode_file.clone(),
-        vhost: server.vhost.clone(),
-        send_heartbeat: server.send_heartbeat,
-        recv_heartbeat: server.recv_heartbeat,
-        verbose: server.verbose,
-        max_backoff: config.guard_period,
-        ..ConnectOptions::new(server.name.clone(), server.addresses.clone())
-    }
+/// By which name the log tells what is sent to a queue, or as a dead letter of one, where it is `verbose`. The
+/// connection cannot, since other queues send over it too.
+fn told_as(queue: &config::Queue) -> Option<Arc<str>> {
+    queue.verbose.then(|| queue.name.clone())
 }
 
 /// Where the dead letters of a processor that reads this queue go, and the key that says so or could.
@@ -228,17 +219,10 @@ pub(crate) fn dead_letter_of(processor: &Processor, in_queue: &config::Queue) ->
     }
 }
 
-/// The headers of the host for messages to a queue, written before any others: `persistent`, and the queue's
-/// `send_headers`.
-pub(crate) fn send_headers(queue: &config::Queue) -> Vec<(String, String)> {
-    let persistent = ("persistent".to_owned(), queue.persistent.to_string());
-    std::iter::once(persistent).chain(queue.send_headers.iter().cloned()).collect()
-}
-
 /// How a queue's consumers log in: the client id goes with a durable subscription and with nothing else, since a
 /// broker gives it to one connection at a time.
 fn consuming_options(config: &Config, queue: &config::Queue) -> ConnectOptions {
-    let options = connect_options(config, &queue.server);
+    let options = config.connect_options(&queue.server);
     let server = config.servers.get(&queue.server).filter(|_| queue.subscription.is_some());
     let client_id = server.and_then(|server| server.client_id.clone());
     ConnectOptions { client_id, verbose: options.verbose || queue.verbose, ..options }
@@ -264,37 +248,6 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
     }
 }
 
-/// What would fail later for sure: files that cannot be used, dead letters that go round.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let named = config.active_processors().flat_map(|processor| processor.in_queue.iter().chain(processor.writes_to()));
-    let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
-    let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
-    let servers: BTreeMap<_, _> = servers.collect();
-    let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
-    loops.chain(files).collect()
-}
-
-/// Files of TLS and logins that cannot be used: better known at the start than at the first connect.
-fn file_problems(server: &config::Server) -> Vec<Problem> {
-    let passcode = server.passcode_file.as_deref().and_then(|file| client::read_passcode(file).err());
-    let tls = server.tls.iter().flat_map(client::Tls::problems);
-    let problems = passcode.into_iter().chain(tls);
-    let message = |error: &client::FileError| format!("{}: {}", error.file.display(), error.message);
-    problems
-        .map(|error| Problem { path: format!("mb_servers.{}.{}", server.name, error.key), message: message(&error) })
-        .collect()
-}
-
-/// A dead letter that comes back as input would go round for ever.
-fn loop_of(config: &Config, processor: &Processor) -> Option<Problem> {
-    let queue = config.queues.get(processor.in_queue.as_ref()?)?;
-    let (key, configured) = dead_letter_of(processor, queue);
-    let message =
-        format!("{configured} is the queue that the processor reads: its dead letters would come back for ever");
-    (configured == queue.destination).then_some(Problem { path: key, message })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -317,30 +270,6 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_of_a_server_reaches_its_connections() {
-        let server = json!({
-            "use_ssl": true, "ca_file": "ca.pem", "username": "me", "passcode": "word", "vhost": "/panda",
-            "send_heartbeat_ms": 1500, "recv_heartbeat_ms": 2500, "verbose": true,
-        });
-        let options = connect_options(&config(server, json!({})), &"mb".into());
-        let addresses: Vec<String> = options.addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["a.example.org:1", "[::1]:2"]);
-        assert_eq!(options.tls.unwrap().ca_file, Some("/etc/stompbox/ca.pem".into()));
-        assert_eq!((options.username.as_deref(), options.passcode.as_deref()), (Some("me"), Some("word")));
-        assert_eq!((options.vhost.as_deref(), options.verbose), (Some("/panda"), true));
-        let beats = (options.send_heartbeat.as_millis(), options.recv_heartbeat.as_millis());
-        assert_eq!(beats, (1_500, 2_500));
-    }
-
-    #[test]
-    fn guard_period_is_the_ceiling_of_the_back_off() {
-        let mut config = config(json!({}), json!({}));
-        assert_eq!(connect_options(&config, &"mb".into()).max_backoff, Duration::from_secs(30));
-        config.guard_period = Duration::from_secs(7);
-        assert_eq!(connect_options(&config, &"mb".into()).max_backoff, Duration::from_secs(7));
-    }
-
-    #[test]
     fn client_id_goes_with_a_durable_subscription_and_with_nothing_else() {
         let (id, durable) =
             (json!({"client_id": "host-1"}), json!({"subscription": "all-of-it", "destination": "/topic/q"}));
@@ -349,13 +278,13 @@ mod tests {
         assert_eq!(consuming_options(&config, &queue).client_id.as_deref(), Some("host-1"));
         queue.subscription = None;
         assert_eq!(consuming_options(&config, &queue).client_id, None);
-        assert_eq!(connect_options(&config, &"mb".into()).client_id, None, "senders");
+        assert_eq!(config.connect_options(&"mb".into()).client_id, None, "senders");
     }
 
     #[test]
     fn verbose_of_a_queue_is_verbose_of_its_connections() {
         let config = config(json!({}), json!({"verbose": true}));
         assert!(consuming_options(&config, &config.queues["q"]).verbose);
-        assert!(!connect_options(&config, &"mb".into()).verbose, "not of those that send");
+        assert!(!config.connect_options(&"mb".into()).verbose, "others send over that as well");
     }
 }

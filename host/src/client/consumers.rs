@@ -51,6 +51,9 @@ pub struct ReadFrom {
     pub timing: Timing,
 }
 
+/// Where a queue is read from: each address, or an entry of which none is known, with whether it is subscribed.
+pub type Addresses = BTreeMap<String, bool>;
+
 /// The sessions of one queue.
 pub struct Consumers {
     options: ConnectOptions,
@@ -59,6 +62,7 @@ pub struct Consumers {
     intake: Arc<dyn Intake>,
     phase: watch::Receiver<Phase>,
     state: watch::Sender<SessionState>,
+    addresses: watch::Sender<Addresses>,
     entries: Vec<Entry>,
     choice: Choice,
     members: BTreeMap<u64, Member>,
@@ -92,6 +96,7 @@ impl Consumers {
             intake,
             phase,
             state,
+            addresses: watch::Sender::default(),
             entries,
             members: BTreeMap::new(),
             next_id: 0,
@@ -101,6 +106,12 @@ impl Consumers {
             lost: false,
         };
         (consumers, watched)
+    }
+
+    /// Tells where the queue is read from, as addresses come and go.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Receiver<Addresses> {
+        self.addresses.subscribe()
     }
 
     /// Consumes until the phase is over and every session has ended.
@@ -143,6 +154,7 @@ impl Consumers {
         for member in self.members.values_mut() {
             member.finish_leaving(now, self.timing.leave_within);
         }
+        self.tell_addresses(&wanted);
         self.tell(&wanted);
     }
 
@@ -207,10 +219,12 @@ impl Consumers {
 
     /// Forgets a session that has ended; true where it may have lost ACKs.
     fn ended(&mut self, id: Option<u64>) -> bool {
-        let ended = id.and_then(|id| self.members.remove(&id));
-        // Without an id it ended by a panic.
-        self.members.retain(|_, member| member.is_running());
-        ended.is_none_or(|member| member.state() == SessionState::Lost)
+        let Some(id) = id else {
+            // By a panic. Never else: one that has ended as well is still to be asked how.
+            self.members.retain(|_, member| member.is_running());
+            return true;
+        };
+        self.members.remove(&id).is_none_or(|member| member.state() == SessionState::Lost)
     }
 
     /// Tells where all stand: ready when each address that can be reached is subscribed.
@@ -226,6 +240,19 @@ impl Consumers {
         self.state.send_if_modified(|now| std::mem::replace(now, state) != state);
     }
 
+    fn tell_addresses(&self, wanted: &[usize]) {
+        let unknown = wanted.iter().filter_map(|entry| self.entries.get(*entry)).filter(|e| e.targets().is_empty());
+        let unknown = unknown.map(|entry| (entry.address.to_string(), false));
+        let here = self.members.values().filter(|member| !member.is_leaving());
+        let here = here.map(|member| (member.address.to_string(), member.is_up()));
+        let addresses: Addresses = unknown.chain(here).collect();
+        self.addresses.send_if_modified(|now| {
+            let changed = *now != addresses;
+            *now = addresses;
+            changed
+        });
+    }
+
     fn next_wake(&self) -> Instant {
         let lookups = self.entries.iter().filter_map(Entry::next_look);
         let leaving = self.members.values().filter_map(Member::next_look);
@@ -239,6 +266,7 @@ impl Consumers {
         loop {
             let phase = if self.phase.has_changed().is_err() { Phase::Finish } else { *self.phase.borrow_and_update() };
             self.members.values().for_each(|member| member.follow(phase));
+            self.tell_addresses(&[]);
             let end = if self.lost { SessionState::Lost } else { SessionState::Closed };
             let slowest = self.members.values().map(Member::state).min().unwrap_or(end);
             if slowest >= SessionState::Quiet {

@@ -206,10 +206,11 @@ impl Flavour {
         matches!(self, Self::ActiveMq | Self::Artemis | Self::Embedded)
     }
 
-    /// Whether a SEND that bears the same `_AMQ_DUPL_ID` as an earlier one is confirmed and dropped.
+    /// The header of a SEND by which the broker confirms and drops one that it has already; none where there is no
+    /// such thing, or not in a transaction: there Artemis would drop the innocent SENDs with it.
     #[must_use]
-    pub fn drops_duplicates(self) -> bool {
-        self == Self::Artemis
+    pub fn duplicate_header(self, in_transaction: bool) -> Option<&'static str> {
+        (self == Self::Artemis && !in_transaction).then_some("_AMQ_DUPL_ID")
     }
 
     /// The part of a `message-id` that every delivery of the message has; none where each has its own.

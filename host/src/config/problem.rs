@@ -22,6 +22,21 @@ impl fmt::Display for Problem {
     }
 }
 
+/// An error and all its causes in one line.
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// Why a configuration was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

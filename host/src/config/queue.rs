@@ -56,6 +56,13 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// The headers of the host for messages to it, written before any others: `persistent`, and `send_headers`.
+    #[must_use]
+    pub fn headers_to_send(&self) -> Vec<(String, String)> {
+        let persistent = ("persistent".to_owned(), self.persistent.to_string());
+        std::iter::once(persistent).chain(self.send_headers.iter().cloned()).collect()
+    }
+
     /// Whether its destination is a topic, which keeps nothing for absent readers.
     #[must_use]
     pub fn is_topic(&self) -> bool {

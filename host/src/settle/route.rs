@@ -15,6 +15,8 @@ pub struct Route {
     pub destination: Arc<str>,
     /// Headers written before the guest's: `persistent` and the queue's `send_headers`.
     pub headers: Option<Arc<[(String, String)]>>,
+    /// The queue whose log tells each message (`verbose`).
+    pub told_as: Option<Arc<str>>,
 }
 
 impl Route {
@@ -28,12 +30,16 @@ impl Route {
         done: Box<dyn OnDone>,
     ) {
         let request = SendRequest { destination: self.destination.clone(), headers, body, as_bytes };
-        self.producer.send(Outgoing { request, common: self.headers.clone(), id: None }, urgent, done);
+        self.producer.send(self.on_its_way(request, None), urgent, done);
     }
 
     /// An output on its way here.
     pub(super) fn outgoing(&self, headers: Vec<(String, String)>, body: Bytes, id: Option<OutputId>) -> Outgoing {
         let request = SendRequest { destination: self.destination.clone(), headers, body, as_bytes: false };
-        Outgoing { request, common: self.headers.clone(), id }
+        self.on_its_way(request, id)
+    }
+
+    fn on_its_way(&self, request: SendRequest, id: Option<OutputId>) -> Outgoing {
+        Outgoing { request, common: self.headers.clone(), id, told_as: self.told_as.clone() }
     }
 }

@@ -121,11 +121,20 @@ impl Entry {
     /// Tells the sender.
     pub(super) fn tell(self, result: Result<(), String>) {
         let Self { load, done, .. } = self;
+        load.tell(&result);
         done.done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
     }
 }
 
 impl Load {
+    /// Logs what the broker said, where that is wanted.
+    fn tell(&self, answer: &Result<(), String>) {
+        match self {
+            Self::One(outgoing) => outgoing.tell(answer),
+            Self::Group(group) => group.parts.iter().for_each(|part| part.outgoing.tell(answer)),
+        }
+    }
+
     /// Where it goes; of a group all its destinations, each once.
     fn destination(&self) -> std::sync::Arc<str> {
         match self {

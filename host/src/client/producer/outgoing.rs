@@ -5,6 +5,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use tracing::info;
 
 use crate::{
     client::{Flavour, flavour::as_existing},
@@ -35,11 +36,13 @@ pub struct Outgoing {
     pub common: Option<Arc<[(String, String)]>>,
     /// The header `stompbox_id`: the same whenever the same output of the same input is sent.
     pub id: Option<OutputId>,
+    /// The queue, where the log tells each SEND to it and the answer (`verbose`).
+    pub told_as: Option<Arc<str>>,
 }
 
 impl From<SendRequest> for Outgoing {
     fn from(request: SendRequest) -> Self {
-        Self { request, common: None, id: None }
+        Self { request, common: None, id: None, told_as: None }
     }
 }
 
@@ -118,15 +121,32 @@ impl Outgoing {
         let length = length.as_deref().map(|length| ("content-length", length));
         let resent = resent.then_some(("stompbox_resent", "true"));
         let id = self.id.as_ref().map(|id| ("stompbox_id", id.as_str()));
-        // In a transaction a duplicate would take the innocent SENDs with it.
-        let detect = link.flavour.drops_duplicates() && !in_transaction;
-        let duplicate = self.id.as_ref().filter(|_| detect).map(|id| ("_AMQ_DUPL_ID", id.as_str()));
+        let duplicate = link.flavour.duplicate_header(in_transaction);
+        let duplicate = self.id.as_ref().and_then(|id| Some((duplicate?, id.as_str())));
         let given = self.common.iter().flat_map(|common| common.iter()).chain(&request.headers);
         // A length of the caller's would end the body elsewhere.
         let given = given.filter(|(name, _)| name != "content-length");
         let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
         let all = own.into_iter().chain(length).chain(resent).chain(id).chain(duplicate).chain(given);
         let all = all.chain(link.flavour.destination_type(&request.destination));
-        encode(output, link.version, Command::Send, all, &request.body)
+        encode(output, link.version, Command::Send, all, &request.body)?;
+        if let Some(queue) = &self.told_as {
+            info!(%queue, %destination, id = self.told_id(), bytes = request.body.len(), resent = resent.is_some(), "sending");
+        }
+        Ok(())
+    }
+
+    /// Logs what the broker said, where that is wanted.
+    pub(super) fn tell(&self, answer: &Result<(), String>) {
+        let Some(queue) = &self.told_as else { return };
+        let (destination, id) = (&self.request.destination, self.told_id());
+        match answer {
+            Ok(()) => info!(%queue, %destination, id, "confirmed"),
+            Err(detail) => info!(%queue, %destination, id, detail, "refused"),
+        }
+    }
+
+    fn told_id(&self) -> &str {
+        self.id.as_ref().map(OutputId::as_str).unwrap_or_default()
     }
 }

@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     app,
-    client::{Address, ClientError, ConnectOptions, Probe, Resolver, Right},
-    config::{Config, Problem, Processor, Queue},
+    client::{Address, ConnectOptions, Probe, Resolver, Right},
+    config::{Config, Problem, Processor, Queue, with_sources},
     console::say,
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn connect(config: &Config, resolver: &Resolver) -> Vec<Problem
             let options = ConnectOptions {
                 addresses: vec![entry.clone()],
                 resolver: resolver.clone(),
-                ..app::connect_options(config, &server)
+                ..config.connect_options(&server)
             };
             match resolver.resolve(entry).await {
                 Ok(found) => {
@@ -48,7 +48,7 @@ pub(super) async fn connect(config: &Config, resolver: &Resolver) -> Vec<Problem
                 }
                 Err(error) => {
                     say(format_args!("  {server} at {entry}: no address"));
-                    missing.push(Problem { path, message: told(&error) });
+                    missing.push(Problem { path, message: with_sources(&error) });
                 }
             }
         }
@@ -78,7 +78,7 @@ async fn at(
     let place = format!("{} at {place}", options.server);
     match Probe::open(options).await {
         Err(error) => {
-            missing.push(Problem { path: path.to_owned(), message: told(&error) });
+            missing.push(Problem { path: path.to_owned(), message: with_sources(&error) });
             say(format_args!("  {place}: no login"));
         }
         Ok(probe) => {
@@ -99,7 +99,7 @@ async fn test(mut probe: Probe, needs: &BTreeMap<Need, BTreeSet<String>>, place:
         let verb = if need.right == Right::Subscribe { "subscribe to" } else { "send to" };
         for (verb, error) in [(verb, tested.refused), ("declare", tested.undeclared)] {
             let Some(error) = error else { continue };
-            let message = format!("cannot {verb} {} on {place}: {}", need.destination, told(&error));
+            let message = format!("cannot {verb} {} on {place}: {}", need.destination, with_sources(&error));
             missing.extend(paths.iter().map(|path| Problem { path: path.clone(), message: message.clone() }));
         }
     }
@@ -140,23 +140,12 @@ fn of_processor(config: &Config, processor: &Processor, needs: &mut Needs) {
 }
 
 fn sends(queue: &Queue, path: String, needs: &mut Needs) {
-    let need = Need { right: Right::Send, destination: queue.destination.clone(), headers: app::send_headers(queue) };
+    let need = Need { right: Right::Send, destination: queue.destination.clone(), headers: queue.headers_to_send() };
     add(needs, queue, need, path);
 }
 
 fn add(needs: &mut Needs, queue: &Queue, need: Need, path: String) {
     needs.entry(queue.server.clone()).or_default().entry(need).or_default().insert(path);
-}
-
-/// An error and its causes in one line.
-fn told(error: &ClientError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
