@@ -272,7 +272,9 @@ fn connection_up_is_told_of_each_address() {
     wait_until("ready", || operate::ask(page, "/readyz").0 == 200);
     nodes[1].stop();
     wait_until("one is lost", || [1, 2, 3].map(up) == [true, false, true]);
-    assert_eq!(operate::ask(page, "/readyz").0, 200, "the queue is read all the same");
+    // The connection for dead letters may have been there as well; it goes elsewhere.
+    wait_until("ready all the same", || operate::ask(page, "/readyz").0 == 200);
+    assert_eq!([1, 2, 3].map(up), [true, false, true]);
     nodes[1].start();
     wait_until("it is back", || [1, 2, 3].map(up) == [true; 3]);
     assert_eq!(operate::metric(page, &format!("stompbox_reconnects_total{{{link}}}")), 1.0);
