@@ -143,7 +143,7 @@ fn destination(fields: &Fields<'_>) -> String {
 
 fn subscription(fields: &Fields<'_>) -> Option<String> {
     let name = fields.word("subscription")?;
-    // Artemis would read another queue then, and nothing would come.
+    // The name says nothing about a queue, so one of the two words is a mistake.
     if fields.value("destination").and_then(Value::as_str).is_some_and(|place| place.starts_with("/queue/")) {
         let message = "is for topics: a queue keeps what is sent while the host is away; leave \"subscription\" out, \
                        or read \"/topic/...\"";
