@@ -8,4 +8,4 @@ mod reserved;
 
 pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, content_length, encode};
 pub use frame::{Command, Frame, Headers, Version};
-pub use reserved::is_reserved;
+pub use reserved::{is_reserved, wrong_value};

@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("retry", &["delivery"]),
     ("buffer", &["delivery", "retry"]),
     ("sandbox", &["delivery", "outcome", "stomp"]),
-    ("config", &["client", "retry", "sandbox"]),
+    ("config", &["client", "retry", "sandbox", "stomp"]),
     ("generation", &["config", "sandbox", "outcome", "delivery", "retry"]),
     ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "generation", "metrics", "slots", "retry"]),
     ("source", &["sandbox", "outcome", "retry", "settle", "generation", "metrics"]),

@@ -13,6 +13,7 @@ use super::retry;
 use super::server::Server;
 use crate::client::AckMode;
 use crate::retry::RetryPolicy;
+use crate::stomp::wrong_value;
 
 /// A destination on a broker and how it is read and written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +188,7 @@ fn check_header(name: &str, value: &str, ours: &[&str]) -> Result<(), &'static s
     } else if ours.contains(&name) || name.starts_with("stompbox_") {
         Err("this header is set by the host")
     } else {
-        Ok(())
+        wrong_value(name, value).map_or(Ok(()), Err)
     }
 }
 
@@ -296,7 +297,7 @@ mod tests {
     fn headers_cannot_inject_frames_or_replace_ours() {
         assert_snapshot!(problems(&[
             ("queues.q.headers", json!({"a": "1\nreceipt:x", "b:c": "1", "": "1", "ack": "auto", "l": []})),
-            ("queues.q.send_headers", json!({"receipt": "1", "stompbox_id": "1", "a\r": "1"})),
+            ("queues.q.send_headers", json!({"receipt": "1", "stompbox_id": "1", "a\r": "1", "priority": "high"})),
         ]), @r#"
         queues.q.headers[""]: a header must not contain control characters, nor its name a colon
         queues.q.headers.a: a header must not contain control characters, nor its name a colon
@@ -304,6 +305,7 @@ mod tests {
         queues.q.headers["b:c"]: a header must not contain control characters, nor its name a colon
         queues.q.headers.l: must be a text in quotes, not a list
         queues.q.send_headers["a\r"]: a header must not contain control characters, nor its name a colon
+        queues.q.send_headers.priority: must be a number from 0 to 9
         queues.q.send_headers.receipt: this header is set by the host
         queues.q.send_headers.stompbox_id: this header is set by the host
         "#);

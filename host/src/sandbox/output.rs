@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     outcome::{CallError, Outcome, Output, Reason},
-    stomp::is_reserved,
+    stomp::{is_reserved, wrong_value},
 };
 
 /// Headers of one output.
@@ -177,27 +177,16 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
     if value.contains(char::is_control) {
         return Err(format!("header `{name}` has a control character"));
     }
-    check_typed(name, value)
+    match wrong_value(name, value) {
+        Some(wrong) => Err(format!("header `{name}` {wrong}, not `{}`", one_line(value, 100))),
+        None => Ok(()),
+    }
 }
 
 fn is_refused(name: &str) -> bool {
     const OURS: &str = "stompbox_";
     REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused))
         || name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
-}
-
-/// Checks the headers that brokers read as numbers and truth values.
-fn check_typed(name: &str, value: &str) -> Result<(), String> {
-    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    let (right, wanted) = match name {
-        "priority" => (digits && value.len() == 1, "a number from 0 to 9"),
-        "expires" | "ttl" | "timestamp" => (digits && value.parse::<i64>().is_ok(), "a number of milliseconds"),
-        // ActiveMQ closes the connection at a word.
-        "JMSXGroupSeq" => (digits && value.parse::<i32>().is_ok(), "a number"),
-        "persistent" => (matches!(value, "true" | "false"), "true or false"),
-        _ => return Ok(()),
-    };
-    if right { Ok(()) } else { Err(format!("header `{name}` must be {wanted}, not `{}`", one_line(value, 100))) }
 }
 
 #[cfg(test)]

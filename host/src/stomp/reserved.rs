@@ -56,6 +56,21 @@ fn names_own_temporary(value: &str) -> bool {
     ["/temp-queue/", "/temp-topic/"].iter().any(|prefix| value.starts_with(prefix))
 }
 
+/// What is wrong with the value of a header that brokers read as a number or a truth value: ActiveMQ closes
+/// the connection at `priority:high`, without a word.
+#[must_use]
+pub fn wrong_value(name: &str, value: &str) -> Option<&'static str> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let (right, wrong) = match name {
+        "priority" => (digits && value.len() == 1, "must be a number from 0 to 9"),
+        "expires" | "ttl" | "timestamp" => (digits && value.parse::<i64>().is_ok(), "must be a number of milliseconds"),
+        "JMSXGroupSeq" => (digits && value.parse::<i32>().is_ok(), "must be a number"),
+        "persistent" => (matches!(value, "true" | "false"), "must be true or false"),
+        _ => return None,
+    };
+    (!right).then_some(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
