@@ -42,7 +42,7 @@ pub(crate) use self::wiring::dead_letter_of;
 use self::{state::State, wiring::Wiring};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(6);
+const CLOSING_LIMIT: Duration = Duration::from_secs(6);
 
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -309,7 +309,7 @@ impl Running {
         self.send.send_replace(Phase::Finish);
         self.tasks.close();
         // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.
-        let _ = timeout(GOODBYE_LIMIT, self.tasks.wait()).await;
+        let _ = timeout(CLOSING_LIMIT, self.tasks.wait()).await;
         if let Some(admin) = self.admin {
             admin.abort();
         }

@@ -36,6 +36,11 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 /// those that declared no heart-beats.
 const MAX_SILENCE: Duration = Duration::from_secs(20);
 
+/// The receipt of DISCONNECT.
+pub(super) const GOODBYE: &str = "goodbye";
+/// How long the broker may take to answer DISCONNECT.
+pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A STOMP session's socket after the handshake.
 #[derive(Debug)]
 pub struct Connection {

@@ -1,9 +1,15 @@
 //! What differs between brokers, and nowhere else.
 //!
-//! Sessions and producers ask here; everything else treats all brokers alike. Facts: each rule names
+//! Sessions, producers and probes ask here; everything else treats all brokers alike. Facts: each rule names
 //! the broker it was measured on.
 
+mod queue_name;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
+
+pub use self::queue_name::QueueName;
 
 use super::{AckMode, ClientError};
 
@@ -226,6 +232,16 @@ impl Flavour {
     }
 }
 
+/// The SUBSCRIBE headers by which some broker makes a subscription durable.
+pub const DURABLE: [&str; 4] = ["activemq.subscriptionName", "durable-subscription-name", "durable", "auto-delete"];
+
+/// The line of an ERROR's body that tells why; none where the body is no stack trace. ActiveMQ sends one, and its
+/// last cause is why.
+#[must_use]
+pub fn last_cause(body: &str) -> Option<&str> {
+    body.lines().rev().find(|line| line.starts_with("Caused by: "))
+}
+
 /// The headers by which a declared queue of RabbitMQ is gone with its connection. Nobody else can use it before, so
 /// that no message gets into it.
 pub const PASSING: [(&str, &str); 3] = [("exclusive", "true"), ("auto-delete", "true"), ("durable", "false")];
@@ -239,169 +255,11 @@ pub fn as_existing(destination: &str) -> Cow<'_, str> {
     }
 }
 
-/// By which of its two names RabbitMQ is asked for the queue of a subscription: `/amq/queue/x` takes it as it
-/// is, `/queue/x` declares it. Each answer teaches the session what to try next.
-#[derive(Debug, Default)]
-pub struct QueueName {
-    declares: bool,
-    /// Whether the name that was asked for last was one of two.
-    chosen: bool,
-}
-
-impl QueueName {
-    /// The destination for SUBSCRIBE on this connection.
-    pub fn of<'a>(&mut self, flavour: Flavour, destination: &'a str) -> Cow<'a, str> {
-        self.chosen = flavour == Flavour::RabbitMq && destination.starts_with("/queue/");
-        if self.chosen && !self.declares { as_existing(destination) } else { destination.into() }
-    }
-
-    /// Learns from how a connection ended; true where the other name is to be tried at once. Only a missing
-    /// queue is: two refusals in turn must not go round without a pause.
-    pub fn learn(&mut self, error: &ClientError) -> bool {
-        let ClientError::Broker(text) = error else { return false };
-        let missing = self.chosen && !self.declares && text.contains("NOT_FOUND");
-        let otherwise = self.chosen && self.declares && text.contains("PRECONDITION_FAILED");
-        self.declares = self.declares && !otherwise || missing;
-        missing
-    }
-}
-
 /// Artemis counts bytes: 2 KiB a message up to 1 MiB, 0 for one message at a time. (In its own ack mode auto a
 /// finite window stops the subscription for good: see [`Flavour::wire_mode`].)
 fn artemis_window(window: usize) -> String {
     match window {
         0 | 1 => "0".into(),
         many => many.saturating_mul(2 << 10).min(1 << 20).to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn brokers_are_told_apart() {
-        for (server, flavour) in [
-            (Some("ActiveMQ/6.3.1"), Flavour::ActiveMq),
-            (Some("ActiveMQ-Artemis/2.44.0 ActiveMQ Artemis Messaging Engine"), Flavour::Artemis),
-            (Some("RabbitMQ/3.10.8"), Flavour::RabbitMq),
-            (Some("apache-apollo/1.7"), Flavour::Unknown),
-            (None, Flavour::Unknown),
-        ] {
-            assert_eq!(Flavour::of(server), flavour, "{server:?}");
-        }
-    }
-
-    #[test]
-    fn rights_are_looked_at_where_nothing_happens() {
-        let rabbit = Flavour::RabbitMq;
-        assert_eq!(rabbit.quiet_subscription("/queue/a").0, "/amq/queue/a");
-        assert_eq!(rabbit.quiet_subscription("/topic/a").0, "/topic/a");
-        assert_eq!(Flavour::ActiveMq.quiet_subscription("/queue/a"), ("/queue/a".into(), ("selector", "1 = 0")));
-        for (destination, nobody) in [
-            ("/queue/a", "/amq/queue/n"),
-            ("/topic/a.b", "/topic/n"),
-            ("/exchange/e/key", "/exchange/e/n"),
-            ("a", "/amq/queue/n"),
-        ] {
-            assert_eq!(rabbit.nobody_like(destination, "n"), nobody);
-        }
-        assert!(rabbit.says_absent("not_found: NOT_FOUND - no queue 'a'") && !rabbit.says_absent("access_refused"));
-        assert!(rabbit.says_shared("RESOURCE_LOCKED - cannot obtain") && !rabbit.says_shared("access_refused"));
-        assert!(rabbit.declares("/queue/a") && !rabbit.declares("/amq/queue/a") && !rabbit.declares("/topic/a"));
-        assert!(!Flavour::ActiveMq.declares("/queue/a"));
-    }
-
-    #[test]
-    fn mode_auto_is_left_to_brokers_that_can_end_it() {
-        for (flavour, mode) in [(Flavour::ActiveMq, AckMode::Auto), (Flavour::RabbitMq, AckMode::ClientIndividual)] {
-            assert_eq!(flavour.wire_mode(AckMode::Auto), mode);
-            for same in [AckMode::Client, AckMode::ClientIndividual] {
-                assert_eq!(flavour.wire_mode(same), same);
-            }
-        }
-    }
-
-    #[test]
-    fn only_artemis_is_told_what_is_a_queue() {
-        for (destination, routing) in [("/queue/a", Some("ANYCAST")), ("/topic/a", Some("MULTICAST")), ("a", None)] {
-            assert_eq!(Flavour::Artemis.subscription_type(destination).map(|(_, value)| value), routing);
-            assert_eq!(Flavour::Artemis.destination_type(destination).map(|(_, value)| value), routing);
-        }
-        for flavour in [Flavour::ActiveMq, Flavour::RabbitMq, Flavour::Embedded, Flavour::Unknown] {
-            assert_eq!((flavour.subscription_type("/queue/a"), flavour.destination_type("/queue/a")), (None, None));
-        }
-    }
-
-    fn broker_says(text: &str) -> ClientError {
-        ClientError::Broker(text.to_owned())
-    }
-
-    const OTHERWISE: &str = "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue \
-                             'it's' in vhost '/': received none but current is the value '100000' of type 'long'";
-
-    #[test]
-    fn a_missing_queue_is_declared_and_one_of_other_arguments_taken_as_it_is() {
-        let (missing, otherwise) = (broker_says("not_found: NOT_FOUND - no queue 'x'"), broker_says(OTHERWISE));
-        let mut name = QueueName::default();
-        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/amq/queue/x");
-        assert!(!name.learn(&otherwise) && !name.learn(&ClientError::Closed));
-        assert!(name.learn(&missing), "at once");
-        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/queue/x");
-        assert!(!name.learn(&missing), "declared already");
-        assert!(!name.learn(&otherwise), "not at once, or two refusals would go round");
-        assert_eq!(name.of(Flavour::RabbitMq, "/queue/x"), "/amq/queue/x");
-    }
-
-    #[test]
-    fn other_brokers_and_other_destinations_have_one_name() {
-        for (flavour, destination) in [(Flavour::ActiveMq, "/queue/x"), (Flavour::RabbitMq, "/topic/x")] {
-            let mut name = QueueName::default();
-            assert_eq!(name.of(flavour, destination), destination);
-            assert!(!name.learn(&broker_says("not_found: NOT_FOUND - no exchange 'x'")));
-        }
-    }
-
-    #[test]
-    fn a_stable_id_is_what_a_redelivery_repeats() {
-        for (flavour, id, stable) in [
-            (Flavour::ActiveMq, "ID:a-1:2", Some("ID:a-1:2")),
-            (Flavour::Embedded, "m-1", Some("m-1")),
-            (Flavour::Artemis, "33,44", Some("44")),
-            (Flavour::Artemis, "44", None),
-            (Flavour::RabbitMq, "T_1@@session@@1", None),
-            (Flavour::Unknown, "1", None),
-            (Flavour::ActiveMq, "", None),
-        ] {
-            assert_eq!(flavour.stable_id(id), stable, "{flavour:?} {id}");
-        }
-    }
-
-    #[test]
-    fn only_rabbitmq_is_sent_a_nack() {
-        for flavour in [Flavour::ActiveMq, Flavour::Artemis, Flavour::RabbitMq, Flavour::Embedded, Flavour::Unknown] {
-            assert_eq!(flavour.nack_requeues(AckMode::ClientIndividual), flavour == Flavour::RabbitMq);
-            assert!(!flavour.nack_requeues(AckMode::Client), "{flavour:?}");
-        }
-    }
-
-    #[test]
-    fn rabbitmq_names_the_queue_that_is_declared_otherwise() {
-        assert_eq!(Flavour::RabbitMq.declared_otherwise(&broker_says(OTHERWISE)), Some("it's"));
-        assert_eq!(Flavour::RabbitMq.declared_otherwise(&broker_says("PRECONDITION_FAILED - user_id property")), None);
-        assert_eq!(Flavour::RabbitMq.declared_otherwise(&ClientError::Closed), None);
-        assert_eq!(Flavour::ActiveMq.declared_otherwise(&broker_says(OTHERWISE)), None);
-        assert_eq!((as_existing("/queue/x"), as_existing("/topic/x")), ("/amq/queue/x".into(), "/topic/x".into()));
-    }
-
-    #[test]
-    fn each_broker_gets_its_own_window_header() {
-        let header = |flavour: Flavour, window| flavour.window_header(window);
-        assert_eq!(header(Flavour::ActiveMq, 1000), Some(("activemq.prefetchSize", "1000".into())));
-        assert_eq!(header(Flavour::RabbitMq, 70_000), Some(("prefetch-count", "65535".into())));
-        assert_eq!(header(Flavour::Artemis, 1), Some(("consumer-window-size", "0".into())));
-        assert_eq!(header(Flavour::Artemis, 10), Some(("consumer-window-size", "20480".into())));
-        assert_eq!(header(Flavour::Artemis, 1000), Some(("consumer-window-size", "1048576".into())));
-        assert_eq!(header(Flavour::Unknown, 1000), None);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{ClientError, ConnectOptions, Connection, Flavour, error_text, flavour::PASSING};
+use super::{ClientError, ConnectOptions, Connection, Flavour, flavour::PASSING};
 use crate::stomp::Command;
 
 /// How long the broker may take to answer a test.
@@ -205,14 +205,5 @@ async fn ask(
 ) -> Result<(), ClientError> {
     let receipt = format!("{ID}-{command}");
     connection.put(command, headers.iter().copied().chain([("receipt", receipt.as_str())]), body)?;
-    loop {
-        while let Some(frame) = connection.next_frame()? {
-            match frame.command {
-                Command::Receipt if frame.headers.get("receipt-id") == Some(&receipt) => return Ok(()),
-                Command::Error => return Err(ClientError::Broker(error_text(&frame))),
-                _ => {}
-            }
-        }
-        connection.progress(true).await?;
-    }
+    connection.read_to_receipt(&receipt).await
 }

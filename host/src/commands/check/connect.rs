@@ -1,7 +1,7 @@
 //! `check --connect`: does each server let us in, and may we do there what the configuration asks for?
 //!
-//! Logs in to every address of each server that is used, also behind names, and tests each right there, so that what is missing
-//! is known before the first message. Leaves nothing behind; [`Probe`] knows how.
+//! Logs in to every address of each server that is used, also behind names, and tests each right there, so that
+//! what is missing is known before the first message. Leaves nothing behind; [`Probe`] knows how.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     app,
-    client::{Address, ConnectOptions, Probe, Resolver, Right},
+    client::{Address, ConnectOptions, Probe, Resolver, Right, flavour::DURABLE},
     config::{Config, Problem, Processor, Queue, with_sources},
     console::say,
 };
@@ -128,8 +128,7 @@ fn of_processor(config: &Config, processor: &Processor, needs: &mut Needs) {
     // Never a durable one: coming would create it or take it from a host at work, leaving would delete it with
     // what it holds. Reading the topic for a moment wants the same right (Artemis: `createNonDurableQueue` instead
     // of `createDurableQueue`). For the same reason no client id goes with the login.
-    let own = ["activemq.subscriptionName", "durable-subscription-name", "durable", "auto-delete"];
-    let given = queue.headers.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned();
+    let given = queue.headers.iter().filter(|(name, _)| !DURABLE.contains(&name.as_str())).cloned();
     let selector = queue.selector.iter().map(|selector| ("selector".to_owned(), selector.clone()));
     let headers = selector.chain(given).collect();
     let need = Need { right: Right::Subscribe, destination: queue.destination.clone(), headers };
