@@ -9,6 +9,9 @@
 
 mod ack_frame;
 mod acks;
+mod epoch;
+mod epoch_ack;
+mod goodbye;
 mod ledger;
 mod recall;
 mod subscription;
@@ -25,6 +28,7 @@ pub use self::subscription::{AckMode, Subscription};
 use self::{
     ack_frame::ack_id,
     acks::Acks,
+    epoch::Epoch,
     subscription::{SUBSCRIBED, UNSUBSCRIBED},
 };
 use super::{
@@ -32,7 +36,7 @@ use super::{
     flavour::QueueName,
 };
 use crate::{
-    delivery::{Delivery, Intake, Message, Settle},
+    delivery::{Delivery, Intake, Message},
     stomp::{Command, Frame},
 };
 
@@ -150,21 +154,10 @@ impl Session {
             return Err(ClientError::NoSelectors);
         }
         self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
-        let settle = self.acks.open_epoch(&connection);
-        let mode = self.subscription.ack_mode;
-        let auto = mode == AckMode::Auto && connection.flavour.wire_mode(mode) == AckMode::Auto;
-        let mut epoch = Epoch {
-            connection,
-            settle,
-            auto,
-            began: Instant::now(),
-            subscribed: false,
-            draining: false,
-            unsubscribed: false,
-            said_goodbye: false,
-            unwanted: false,
-            blocked: None,
-        };
+        let stands_in = self.subscription.stands_in(connection.flavour);
+        let settle = self.acks.open_epoch(&connection, stands_in);
+        let auto = self.subscription.ack_mode == AckMode::Auto && !stands_in;
+        let mut epoch = Epoch::new(connection, settle, auto);
         let end = self.serve(&mut epoch).await?;
         timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch))
             .await
@@ -315,34 +308,33 @@ impl Session {
         }
         if !epoch.auto {
             self.state.send_replace(SessionState::Quiet);
-        } else if self.subscription.durable.is_some() {
-            // Its UNSUBSCRIBE is a goodbye: what was sent before the receipt is still read.
-            epoch.connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
-        } else {
-            self.subscription.put_unsubscribe(&mut epoch.connection)?;
         }
-        Ok(())
+        let frames = goodbye::at_drain(epoch.auto, self.subscription.durable.is_some());
+        self.put_leaving(&mut epoch.connection, frames)
     }
 
     /// Writes the last ACKs and leaves so that no broker loses them: RabbitMQ forgets ACKs of a
-    /// connection that is closed with unread data, so everything is read up to the receipt. Artemis raises
-    /// delivery counts where UNSUBSCRIBE is missing. Elsewhere a durable subscription is left by DISCONNECT alone.
+    /// connection that is closed with unread data, so everything is read up to the receipt.
     async fn say_goodbye(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
         if epoch.said_goodbye {
             return Ok(());
         }
         let connection = &mut epoch.connection;
         self.acks.take_into(connection)?;
-        // In ack mode auto the drain has told the broker already.
-        let told = epoch.draining && epoch.auto;
-        let durable = self.subscription.durable.is_some();
-        if !told && (!durable || connection.flavour.unsubscribe_keeps_durable()) {
-            self.subscription.put_unsubscribe(connection)?;
-        }
-        if !(durable && told) {
-            connection.put(Command::Disconnect, [("receipt", GOODBYE)], b"")?;
-        }
+        let said_at_drain = epoch.draining && epoch.auto;
+        let frames = goodbye::at_end(said_at_drain, self.subscription.durable.is_some(), connection.flavour);
+        self.put_leaving(connection, frames)?;
         connection.read_to_receipt(GOODBYE).await
+    }
+
+    fn put_leaving(&self, connection: &mut Connection, frames: &[Command]) -> Result<(), ClientError> {
+        for frame in frames {
+            match frame {
+                Command::Unsubscribe => self.subscription.put_unsubscribe(connection)?,
+                _ => connection.put(*frame, [("receipt", GOODBYE)], b"")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -353,22 +345,4 @@ enum End {
     Over,
     /// Something had to be given back.
     GivenBack,
-}
-
-/// What belongs to one connection of a session.
-struct Epoch {
-    connection: Connection,
-    settle: Arc<dyn Settle>,
-    /// The broker forgets a message when it sends it.
-    auto: bool,
-    began: Instant,
-    subscribed: bool,
-    draining: bool,
-    unsubscribed: bool,
-    /// DISCONNECT has been answered: the connection is of no further use.
-    said_goodbye: bool,
-    /// No lane takes deliveries.
-    unwanted: bool,
-    /// Since when the buffer has been full.
-    blocked: Option<Instant>,
 }

@@ -1,9 +1,7 @@
 //! Acknowledgements on their way from lanes and producers to the session's socket.
 //!
-//! [`EpochAck`] is the end that deliveries hold; [`Acks`] is the session's. An ACK of a closed epoch is
-//! refused here, under the same lock that opens the next epoch, so none can slip into it; it is remembered
-//! for when the broker delivers the message again. Deliveries are never dropped under the lock: a dropped
-//! one comes back here.
+//! [`Acks`] is the session's end; deliveries hold the other, of [`super::epoch_ack`]. Both work under one lock,
+//! which also opens and closes epochs. Deliveries are never dropped under it: a dropped one comes back here.
 
 use std::{
     mem,
@@ -16,8 +14,9 @@ use tracing::debug;
 
 use super::{
     ack_frame::ack_headers,
+    epoch_ack::{AutoAck, EpochAck},
     ledger::Ledger,
-    recall::{Recall, Seen},
+    recall::Recall,
     subscription::{AckMode, Subscription},
 };
 use crate::{
@@ -30,35 +29,38 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Acks {
     state: Mutex<State>,
-    bell: Doorbell,
+    pub(super) bell: Doorbell,
     window: usize,
-    mode: AckMode,
+    pub(super) mode: AckMode,
     /// Equal values of a header must stay in order.
     ordered: bool,
     subscription: String,
 }
 
+/// What the lock guards.
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// The living epoch; none between connections.
-    epoch: Option<u64>,
+    pub(super) epoch: Option<u64>,
     epochs: u64,
     version: Version,
     flavour: Flavour,
+    /// The host acknowledges in the broker's place.
+    stands_in: bool,
     /// ACK or NACK, and of what.
-    staged: Vec<(Command, Arc<Message>)>,
+    pub(super) staged: Vec<(Command, Arc<Message>)>,
     /// Empty between calls.
     due: Vec<Arc<Message>>,
     /// Deliveries that the staged frames end.
     ended: usize,
     /// Deliveries of the living epoch that have not ended.
-    outstanding: usize,
-    ledger: Ledger,
-    recall: Recall,
+    pub(super) outstanding: usize,
+    pub(super) ledger: Ledger,
+    pub(super) recall: Recall,
     /// Delivered again, and to be processed after all.
-    released: Vec<Delivery>,
+    pub(super) released: Vec<Delivery>,
     /// Something is to be given back that this broker takes back only with everything else.
-    leave: bool,
+    pub(super) leave: bool,
     receipts: u64,
     awaited: Option<Awaited>,
 }
@@ -79,6 +81,7 @@ impl Acks {
             epochs: 0,
             version: Version::V1_2,
             flavour: Flavour::Unknown,
+            stands_in: false,
             staged: Vec::new(),
             due: Vec::new(),
             ended: 0,
@@ -100,18 +103,19 @@ impl Acks {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open_epoch(self: &Arc<Self>, connection: &Connection) -> Arc<dyn Settle> {
+    /// `stands_in` tells whether the host acknowledges in the broker's place.
+    pub(super) fn open_epoch(self: &Arc<Self>, connection: &Connection, stands_in: bool) -> Arc<dyn Settle> {
         let mut state = self.lock();
         state.version = connection.version;
         state.flavour = connection.flavour;
+        state.stands_in = stands_in;
         state.outstanding = 0;
         if self.mode == AckMode::Auto {
-            let repeats = connection.flavour.wire_mode(self.mode) != self.mode;
-            return Arc::new(AutoAck { repeats });
+            return Arc::new(AutoAck { repeats: stands_in });
         }
         state.epochs += 1;
         state.epoch = Some(state.epochs);
@@ -154,7 +158,7 @@ impl Acks {
     pub(super) fn admit(&self, batch: &mut Vec<Delivery>) -> bool {
         let mut state = self.lock();
         if self.mode == AckMode::Auto {
-            let by_us = state.flavour.wire_mode(self.mode) != self.mode && !batch.is_empty();
+            let by_us = state.stands_in && !batch.is_empty();
             if by_us {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
             }
@@ -228,7 +232,7 @@ impl Acks {
     }
 
     /// Gives one message back by itself, where the broker can do that.
-    fn nack(&self, state: &mut State, number: u64, message: &Arc<Message>) -> bool {
+    pub(super) fn nack(&self, state: &mut State, number: u64, message: &Arc<Message>) -> bool {
         let can = state.flavour.nack_requeues(self.mode) && state.version != Version::V1_0 && !self.ordered;
         if can {
             state.ledger.drop(number);
@@ -238,7 +242,7 @@ impl Acks {
         can
     }
 
-    fn ring(&self, state: MutexGuard<'_, State>) {
+    pub(super) fn ring(&self, state: MutexGuard<'_, State>) {
         let urgent = state.leave || state.is_urgent(self.window);
         drop(state);
         self.bell.ring(urgent);
@@ -252,7 +256,7 @@ impl State {
     }
 
     /// Stages the ACKs that are due now that this delivery is settled.
-    fn settle(&mut self, number: u64, message: &Arc<Message>, cumulative: bool) {
+    pub(super) fn settle(&mut self, number: u64, message: &Arc<Message>, cumulative: bool) {
         self.ledger.settle(number, message, &mut self.due);
         self.ended += self.due.len();
         if cumulative && !self.due.is_empty() && !self.flavour.wants_each_ack() {
@@ -261,133 +265,5 @@ impl State {
             self.due.drain(..self.due.len() - 1);
         }
         self.staged.extend(self.due.drain(..).map(|message| (Command::Ack, message)));
-    }
-}
-
-/// The end of a delivery in one epoch.
-#[derive(Debug)]
-struct EpochAck {
-    acks: Arc<Acks>,
-    epoch: u64,
-}
-
-impl EpochAck {
-    fn is_open(&self, state: &State) -> bool {
-        state.epoch == Some(self.epoch)
-    }
-}
-
-impl Settle for EpochAck {
-    fn ack(&self, number: u64, message: &Arc<Message>) -> bool {
-        let mut state = self.acks.lock();
-        if self.is_open(&state) {
-            state.settle(number, message, self.acks.mode == AckMode::Client);
-            if !state.staged.is_empty() {
-                self.acks.ring(state);
-            }
-            return true;
-        }
-        let (known, again) = state.recall.end((self.epoch, number), message, true);
-        drop(state);
-        if let Some(again) = again {
-            debug!(id = message.id(), "settled by its first delivery: the second is acknowledged");
-            let _ = again.ack();
-        }
-        known
-    }
-
-    fn alive(&self) -> bool {
-        self.is_open(&self.acks.lock())
-    }
-
-    fn can_ack(&self, number: u64, message: &Message) -> bool {
-        let state = self.acks.lock();
-        self.is_open(&state) || state.recall.knows((self.epoch, number), message)
-    }
-
-    fn dropped(&self, number: u64, message: &Message) {
-        let mut state = self.acks.lock();
-        if self.is_open(&state) {
-            state.outstanding = state.outstanding.saturating_sub(1);
-            return state.ledger.drop(number);
-        }
-        if let (_, Some(again)) = state.recall.end((self.epoch, number), message, false) {
-            state.released.push(again);
-            drop(state);
-            self.acks.bell.ring(true);
-        }
-    }
-
-    fn give_back(&self, number: u64, message: &Arc<Message>) {
-        let mut state = self.acks.lock();
-        if !self.is_open(&state) {
-            drop(state);
-            return self.dropped(number, message);
-        }
-        if !self.acks.nack(&mut state, number, message) {
-            state.ledger.drop(number);
-            state.leave = true;
-        }
-        self.acks.ring(state);
-    }
-
-    fn lend_back(&self, number: u64, message: &Arc<Message>, max_hold: Duration) -> bool {
-        let mut state = self.acks.lock();
-        let nacked = self.is_open(&state) && self.acks.nack(&mut state, number, message);
-        // Its number stays in the ledger, so that it is recognised when it comes again.
-        state.leave |=
-            !nacked && (self.is_open(&state) || state.recall.waits_longer((self.epoch, number), message, max_hold));
-        self.acks.ring(state);
-        nacked
-    }
-
-    fn copied(&self, number: u64, message: &Arc<Message>) {
-        let mut state = self.acks.lock();
-        if self.is_open(&state) {
-            state.ledger.copied(number, message);
-        }
-    }
-
-    fn claim(&self, delivery: Delivery) -> Option<Delivery> {
-        let mut state = self.acks.lock();
-        // What follows one that was given back must not overtake it.
-        if !self.is_open(&state) || state.leave {
-            drop(state);
-            return None;
-        }
-        match state.recall.seen(&delivery.message) {
-            Seen::Unknown => Some(delivery),
-            Seen::Settled => {
-                drop(state);
-                debug!(id = delivery.message.id(), "settled before: acknowledged and not processed again");
-                let _ = delivery.ack();
-                None
-            }
-            Seen::InWork => {
-                debug!(id = delivery.message.id(), "still in work: waits for its first delivery");
-                let before = state.recall.wait(delivery);
-                drop(state);
-                drop(before);
-                None
-            }
-        }
-    }
-}
-
-/// Ack mode auto: the broker has forgotten the message already, whatever becomes of the session.
-#[derive(Debug)]
-struct AutoAck {
-    /// It may deliver a message again of which our ACK was on its way when the connection broke: the host
-    /// may have processed it before.
-    repeats: bool,
-}
-
-impl Settle for AutoAck {
-    fn ack(&self, _number: u64, message: &Arc<Message>) -> bool {
-        !(self.repeats && message.redelivered())
-    }
-
-    fn alive(&self) -> bool {
-        true
     }
 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    client::{Connection, flavour::QueueName},
+    client::{Connection, Flavour, flavour::QueueName},
     stomp::{Command, EncodeError},
 };
 
@@ -71,6 +71,11 @@ impl Subscription {
     /// Whether only some messages are wanted.
     pub(super) fn selects(&self) -> bool {
         self.headers.iter().any(|(name, _)| name == "selector")
+    }
+
+    /// Whether the host acknowledges in this broker's place, as soon as it has read: see [`Flavour::wire_mode`].
+    pub(super) fn stands_in(&self, flavour: Flavour) -> bool {
+        flavour.wire_mode(self.ack_mode) != self.ack_mode
     }
 
     /// `name` is what the queue is called on this broker.

@@ -1,0 +1,47 @@
+//! What belongs to one connection of a session.
+//!
+//! Made by [`super::Session`] when a connection opens, and gone with it; plain data.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{client::Connection, delivery::Settle};
+
+pub(super) struct Epoch {
+    pub(super) connection: Connection,
+    pub(super) settle: Arc<dyn Settle>,
+    /// The broker forgets a message when it sends it.
+    pub(super) auto: bool,
+    /// SUBSCRIBE has been answered.
+    pub(super) subscribed: bool,
+    /// Nothing more is taken.
+    pub(super) draining: bool,
+    /// UNSUBSCRIBE or DISCONNECT has been answered: nothing more comes.
+    pub(super) unsubscribed: bool,
+    /// DISCONNECT has been answered: the connection is of no further use.
+    pub(super) said_goodbye: bool,
+    /// No lane takes deliveries.
+    pub(super) unwanted: bool,
+    /// Since when the receipt of SUBSCRIBE is missing.
+    pub(super) began: Instant,
+    /// Since when the buffer has been full.
+    pub(super) blocked: Option<Instant>,
+}
+
+impl Epoch {
+    pub(super) fn new(connection: Connection, settle: Arc<dyn Settle>, auto: bool) -> Self {
+        Self {
+            connection,
+            settle,
+            auto,
+            subscribed: false,
+            draining: false,
+            unsubscribed: false,
+            said_goodbye: false,
+            unwanted: false,
+            began: Instant::now(),
+            blocked: None,
+        }
+    }
+}
