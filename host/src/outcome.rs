@@ -109,7 +109,7 @@ pub struct Standing {
     /// How long it may be: set in ack mode client, where nothing behind it can be acknowledged meanwhile.
     pub max_time: Option<Duration>,
     /// Whether an ACK is of use: its session lives, or will know it when the broker delivers it again.
-    pub session_alive: bool,
+    pub can_ack: bool,
 }
 
 /// What to do, carried out in order.
@@ -191,7 +191,7 @@ fn refused() -> Reason {
 
 /// An ACK of a dead session is never sent: the broker delivers the message again.
 fn acknowledge(standing: Standing) -> Vec<Action> {
-    vec![if standing.session_alive { Action::Ack } else { Action::CountPossibleDuplicate }]
+    vec![if standing.can_ack { Action::Ack } else { Action::CountPossibleDuplicate }]
 }
 
 fn retry_or_dead_letter(reason: Reason, delay: Option<Duration>, standing: Standing) -> Action {

@@ -6,6 +6,7 @@
 //! with the answer. Every input that is acknowledged passes [`Settler::acknowledge`]; the session writes
 //! the frame. Outputs leave in [`outputs`], dead letters in [`dead_letters`].
 
+mod answers;
 mod dead_letters;
 mod ids;
 mod outputs;
@@ -160,7 +161,7 @@ impl Settler {
             max_unavailable: self.retry.max_unavailable,
             failing_for: delivery.failing_since.map_or(Duration::ZERO, |since| since.elapsed()),
             max_time: self.retry.max_time,
-            session_alive: delivery.can_ack(),
+            can_ack: delivery.can_ack(),
         }
     }
 

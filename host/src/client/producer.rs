@@ -11,6 +11,7 @@ mod outbox;
 mod outgoing;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -57,7 +58,7 @@ pub trait OnDone: Send {
 
     /// It is overdue, but the message may have arrived, so `done` will be called. Called every second, under the
     /// producer's lock.
-    fn delayed(&mut self) {}
+    fn overdue(&mut self) {}
 }
 
 impl<F: FnOnce(Result<(), Rejected>) + Send> OnDone for F {
@@ -102,7 +103,7 @@ impl Producer {
         Arc::ptr_eq(&self.outbox, &other.outbox)
     }
 
-    /// The number of messages that are neither confirmed nor refused.
+    /// How much is neither confirmed nor refused: messages, of which a group counts as one.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
         self.outbox.unconfirmed()

@@ -10,12 +10,12 @@ const FIRST: Standing = Standing {
     max_unavailable: Duration::from_secs(3600),
     failing_for: Duration::ZERO,
     max_time: None,
-    session_alive: true,
+    can_ack: true,
 };
 /// Ack mode client.
 const HURRIED: Standing = Standing { max_time: Some(Duration::from_secs(5)), ..FIRST };
 const LAST: Standing = Standing { attempt: 5, ..FIRST };
-const GONE: Standing = Standing { session_alive: false, ..FIRST };
+const GONE: Standing = Standing { can_ack: false, ..FIRST };
 
 fn why() -> Reason {
     Reason::new("why", "because")

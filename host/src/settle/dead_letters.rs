@@ -9,7 +9,8 @@ use tracing::{error, warn};
 
 use super::{
     Job, Next, Settler,
-    unconfirmed::{Pending, Weight, weigh},
+    answers::Pending,
+    unconfirmed::{Weight, weigh},
 };
 use crate::{
     client::Rejected,

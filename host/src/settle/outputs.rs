@@ -1,16 +1,17 @@
 //! The outputs of one message on their way: a group for each server, settled when all are answered.
 //!
-//! A single output, the common case, goes alone and without any of this machinery. The broker's answers
-//! come on the producer's task.
+//! A single output, the common case, goes alone and without any of this machinery. The broker's
+//! answers come to [`super::answers`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{
     Job, Settler,
-    unconfirmed::{Pending, Weight, weigh},
+    answers::{Part, Pending, Waiting},
+    unconfirmed::{Weight, weigh},
 };
 use crate::{
-    client::{OnDone, Outgoing, Producer, Rejected},
+    client::{Outgoing, Producer, Rejected},
     outcome::{Happened, Output, Reason},
 };
 
@@ -55,18 +56,15 @@ impl Settler {
     fn send_groups(self: &Arc<Self>, job: Job, groups: Vec<(Producer, Vec<Outgoing>)>, weight: Weight) {
         let urgent = !job.more;
         let outputs = groups.iter().map(|(_, group)| group.len()).sum();
-        let (missing, job) = (groups.len(), Some(job));
-        let state =
-            Waiting { missing, outputs, job, confirmed: false, refused: None, withdrawn: false, _weight: weight };
-        let waiting = Arc::new(Mutex::new(state));
+        let waiting = Waiting::new(job, groups.len(), outputs, weight);
         for (producer, group) in groups {
-            let part = Part { settler: self.clone(), waiting: waiting.clone() };
+            let part = Part::new(self, &waiting);
             producer.send_group(group, self.use_transaction, urgent, Box::new(part));
         }
     }
 
     /// All outputs of a delivery are answered. Where one was refused none of them counts as sent.
-    fn sent(self: &Arc<Self>, job: Job, outputs: usize, answer: Result<(), Rejected>) {
+    pub(super) fn sent(self: &Arc<Self>, job: Job, outputs: usize, answer: Result<(), Rejected>) {
         let happened = match answer {
             Ok(()) => {
                 self.metrics.outputs.add(outputs as u64);
@@ -87,77 +85,4 @@ enum Addressed {
     One(Producer, Outgoing),
     /// A group for each server.
     Many(Vec<(Producer, Vec<Outgoing>)>),
-}
-
-/// What several groups have in common.
-struct Waiting {
-    /// Groups without an answer.
-    missing: usize,
-    outputs: usize,
-    job: Option<Job>,
-    /// Whether any group arrived.
-    confirmed: bool,
-    refused: Option<Rejected>,
-    /// Whether any group was taken back unsent.
-    withdrawn: bool,
-    _weight: Weight,
-}
-
-/// One group of several, waiting for its answer.
-struct Part {
-    settler: Arc<Settler>,
-    waiting: Arc<Mutex<Waiting>>,
-}
-
-impl Part {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One group less is missing; the last one settles the input.
-    fn ended(&self, mut waiting: MutexGuard<'_, Waiting>) {
-        waiting.missing -= 1;
-        if waiting.missing > 0 {
-            return;
-        }
-        let answer = waiting.refused.take().map_or(Ok(()), Err);
-        let (job, outputs) = (waiting.job.take(), waiting.outputs);
-        let (withdrawn, confirmed) = (waiting.withdrawn, waiting.confirmed);
-        drop(waiting);
-        let Some(job) = job else { return };
-        if !withdrawn {
-            return self.settler.sent(job, outputs, answer);
-        }
-        if confirmed {
-            self.settler.metrics.possible_duplicates.add_one();
-        }
-        job.delivery.give_back();
-    }
-}
-
-impl OnDone for Part {
-    fn done(self: Box<Self>, fate: Result<(), Rejected>) {
-        let mut waiting = self.lock();
-        match fate {
-            Ok(()) => waiting.confirmed = true,
-            Err(rejected) => waiting.refused = waiting.refused.take().or(Some(rejected)),
-        }
-        self.ended(waiting);
-    }
-
-    fn is_overdue(&self) -> bool {
-        self.lock().job.as_ref().is_some_and(|job| self.settler.buffer.is_overdue(&job.delivery))
-    }
-
-    fn withdrawn(self: Box<Self>) {
-        let mut waiting = self.lock();
-        waiting.withdrawn = true;
-        self.ended(waiting);
-    }
-
-    fn delayed(&mut self) {
-        if let Some(job) = &mut self.lock().job {
-            self.settler.buffer.lend_back(&mut job.delivery);
-        }
-    }
 }

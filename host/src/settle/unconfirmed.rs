@@ -7,9 +7,6 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use super::{Job, Settler};
-use crate::client::{OnDone, Rejected};
-
 /// What is sent and not answered, outputs and dead letters alike.
 #[derive(Debug, Default)]
 pub struct Unconfirmed {
@@ -49,35 +46,6 @@ impl Drop for Weight {
     fn drop(&mut self) {
         self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.total.messages.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A delivery that waits for the answer to one send.
-pub(super) struct Pending<F> {
-    pub(super) settler: Arc<Settler>,
-    pub(super) job: Job,
-    pub(super) weight: Weight,
-    /// What is done with the answer.
-    pub(super) then: F,
-}
-
-impl<F: FnOnce(&Arc<Settler>, Job, Result<(), Rejected>) + Send> OnDone for Pending<F> {
-    fn done(self: Box<Self>, fate: Result<(), Rejected>) {
-        let Self { settler, job, weight, then } = *self;
-        drop(weight);
-        then(&settler, job, fate);
-    }
-
-    fn is_overdue(&self) -> bool {
-        self.settler.buffer.is_overdue(&self.job.delivery)
-    }
-
-    fn withdrawn(self: Box<Self>) {
-        self.job.delivery.give_back();
-    }
-
-    fn delayed(&mut self) {
-        self.settler.buffer.lend_back(&mut self.job.delivery);
     }
 }
 

@@ -121,17 +121,17 @@ impl Entry {
     /// Tells the sender.
     pub(super) fn tell(self, result: Result<(), String>) {
         let Self { load, done, .. } = self;
-        load.tell(&result);
+        load.log_answer(&result);
         done.done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
     }
 }
 
 impl Load {
     /// Logs what the broker said, where that is wanted.
-    fn tell(&self, answer: &Result<(), String>) {
+    fn log_answer(&self, answer: &Result<(), String>) {
         match self {
-            Self::One(outgoing) => outgoing.tell(answer),
-            Self::Group(group) => group.parts.iter().for_each(|part| part.outgoing.tell(answer)),
+            Self::One(outgoing) => outgoing.log_answer(answer),
+            Self::Group(group) => group.parts.iter().for_each(|part| part.outgoing.log_answer(answer)),
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     OnDone,
     entry::{Entry, Fate, Group, Load, parse_receipt},
     outgoing::{Link, Outgoing, Peer},
+    transactions::Transactions,
 };
 use crate::client::doorbell::Doorbell;
 
@@ -42,15 +43,8 @@ struct State {
     /// Queues that RabbitMQ has with other arguments than a SEND to them would declare.
     declared_otherwise: HashSet<String>,
     encoded: BytesMut,
-    /// Transactions on this connection that are not answered.
-    transactions: usize,
-    /// Whether there was any.
-    transacted: bool,
-    /// What the broker said to a SEND without a receipt: it belongs to the next transaction that is
-    /// answered, since ActiveMQ handles the frames of a connection in order.
-    complaint: Option<String>,
-    /// Refused COMMITs whose complaint has not come: ActiveMQ writes these two ERRORs in either order.
-    owed: usize,
+    /// Those of this connection.
+    transactions: Transactions,
 }
 
 impl std::fmt::Debug for State {
@@ -109,7 +103,7 @@ impl Outbox {
             if index >= next && entry.is_unseen() {
                 withdrawn.extend(slot.take());
             } else {
-                entry.done.delayed();
+                entry.done.overdue();
             }
         }
         state.unconfirmed -= withdrawn.len();
@@ -166,8 +160,7 @@ impl Outbox {
         let mut state = self.lock();
         state.link = None;
         state.encoded.clear();
-        state.complaint = None;
-        (state.transactions, state.transacted, state.owed) = (0, false, 0);
+        state.transactions = Transactions::default();
         let sent = state.given;
         let mut refused = Vec::new();
         for slot in state.entries.iter_mut().take(sent) {
@@ -204,13 +197,7 @@ impl Outbox {
     /// Takes an ERROR that names no receipt, of a SEND in a transaction: all others have one. Returns false
     /// where there was no transaction on this connection.
     pub(super) fn complain(&self, text: String) -> bool {
-        let mut state = self.lock();
-        if state.owed > 0 {
-            state.owed -= 1;
-        } else if state.transactions > 0 {
-            state.complaint.get_or_insert(text);
-        }
-        state.transacted
+        self.lock().transactions.complain(text)
     }
 }
 
@@ -234,23 +221,9 @@ impl State {
         };
         let Some(entry) = slot.take() else { return Answered::Unknown };
         self.unconfirmed -= 1;
-        let result = if entry.in_transaction() { self.close_transaction(result) } else { result };
+        let result = if entry.in_transaction() { self.transactions.close(result) } else { result };
         self.forget_answered();
         Answered::Done(entry, result)
-    }
-
-    /// A transaction that the broker complained about is refused, whatever it says to COMMIT: ActiveMQ
-    /// confirms it where a SEND was wrong in itself (a header), and carries it out without that SEND.
-    fn close_transaction(&mut self, result: Result<(), String>) -> Result<(), String> {
-        self.transactions -= 1;
-        match (self.complaint.take(), result) {
-            (Some(complaint), _) => Err(complaint),
-            (None, Ok(())) => Ok(()),
-            (None, Err(detail)) => {
-                self.owed += 1;
-                Err(detail)
-            }
-        }
     }
 
     /// The place of an entry that was sent on this connection: a broker must not confirm the future.
@@ -287,10 +260,7 @@ impl State {
             self.next += 1;
             let peer = Peer { link, declared_otherwise: &self.declared_otherwise };
             match entry.encode(&mut self.encoded, peer, id) {
-                Ok(()) if entry.in_transaction() => {
-                    self.transactions += 1;
-                    self.transacted = true;
-                }
+                Ok(()) if entry.in_transaction() => self.transactions.open(),
                 Ok(()) => {}
                 Err(error) => {
                     self.unconfirmed -= 1;

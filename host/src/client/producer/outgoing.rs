@@ -137,7 +137,7 @@ impl Outgoing {
     }
 
     /// Logs what the broker said, where that is wanted.
-    pub(super) fn tell(&self, answer: &Result<(), String>) {
+    pub(super) fn log_answer(&self, answer: &Result<(), String>) {
         let Some(queue) = &self.told_as else { return };
         let (destination, id) = (&self.request.destination, self.told_id());
         match answer {
