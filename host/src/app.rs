@@ -38,7 +38,6 @@ use crate::{
     telemetry::Logs,
 };
 
-pub(crate) use self::wiring::dead_letter_of;
 use self::{state::State, wiring::Wiring};
 
 /// How long connections may take to close; each bounds its own goodbye below this.

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 mod address;
 mod budget;
+mod connect_options;
+mod dead_letters;
 mod document;
 mod fields;
-mod login;
 mod numbers;
 mod problem;
 mod processor;

@@ -1,4 +1,4 @@
-//! What a dead letter looks like, and where it goes.
+//! What a dead letter looks like.
 //!
 //! Pure: [`crate::settle`] sends what is made here. A dead letter is the original message with the
 //! story of its failure in `stompbox_*` headers, so that it can be understood and replayed.
@@ -40,22 +40,6 @@ pub struct Origin {
     pub digest: String,
     /// The number of its generation.
     pub generation: u64,
-}
-
-/// The destination for a queue without a configured `dead_letter`.
-#[must_use]
-pub fn default_destination(in_destination: &str) -> String {
-    // Always a queue that a SEND makes: a topic, an exchange and a missing /amq/queue/ confirm a message and
-    // drop it while nobody listens.
-    let known = ["/queue/", "/topic/", "/amq/queue/"].iter().find_map(|kind| in_destination.strip_prefix(kind));
-    let name = known.map_or_else(|| in_destination.trim_start_matches('/').replace('/', "."), str::to_owned);
-    let name = name.replace("::", "."); // Artemis: a queue of another address.
-    if name.starts_with("Consumer.") {
-        // Under its own name ActiveMQ would take it for the queue of a virtual topic.
-        format!("/queue/DLQ.{name}")
-    } else {
-        format!("/queue/{name}.DLQ")
-    }
 }
 
 /// The headers of the dead letter of this message.
@@ -121,21 +105,6 @@ mod tests {
         };
         let origin = Origin { processor: "p".into(), module: "a.b".into(), digest: "d1".into(), generation: 3 };
         headers(&message, &origin, &reason, 2, UNIX_EPOCH + Duration::from_millis(1_700_000_000_123))
-    }
-
-    #[test]
-    fn destinations() {
-        for (from, to) in [
-            ("/queue/x", "/queue/x.DLQ"),
-            ("/topic/x", "/queue/x.DLQ"),
-            ("/queue/Consumer.jedi.atlas.idds", "/queue/DLQ.Consumer.jedi.atlas.idds"),
-            ("/amq/queue/x", "/queue/x.DLQ"),
-            ("/exchange/ex/key", "/queue/exchange.ex.key.DLQ"),
-            ("/queue/address::queue", "/queue/address.queue.DLQ"),
-            ("x", "/queue/x.DLQ"),
-        ] {
-            assert_eq!(default_destination(from), to);
-        }
     }
 
     #[test]

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::dead_letter_of;
 use crate::{
     client,
-    config::{self, Config, Problem, Processor},
+    config::{self, Config, Problem},
 };
 
 /// What would fail later for sure: files that cannot be used, dead letters that go round.
@@ -18,8 +17,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
     let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    let loops = config.active_processors().filter_map(|processor| loop_of(config, processor));
-    loops.chain(files).collect()
+    config.dead_letter_loops().chain(files).collect()
 }
 
 /// Files of TLS and logins that cannot be used: better known at the start than at the first connect.
@@ -31,13 +29,4 @@ fn file_problems(server: &config::Server) -> Vec<Problem> {
     problems
         .map(|error| Problem { path: format!("mb_servers.{}.{}", server.name, error.key), message: message(&error) })
         .collect()
-}
-
-/// A dead letter that comes back as input would go round for ever.
-fn loop_of(config: &Config, processor: &Processor) -> Option<Problem> {
-    let queue = config.queues.get(processor.in_queue.as_ref()?)?;
-    let (key, configured) = dead_letter_of(processor, queue);
-    let message =
-        format!("{configured} is the queue that the processor reads: its dead letters would come back for ever");
-    (configured == queue.destination).then_some(Problem { path: key, message })
 }

@@ -10,7 +10,7 @@ use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
     client::{AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription},
     config::{self, Config, Processor},
-    dead_letter::{self, Origin},
+    dead_letter::Origin,
     generation::Generation,
     metrics::ProcessorMetrics,
     settle::{Ids, Route, Settler},
@@ -72,7 +72,7 @@ impl<'a> Wiring<'a> {
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
         let vo = processor.vo.as_ref();
-        let (_, destination) = dead_letter_of(processor, &in_queue);
+        let (_, destination) = processor.dead_letters_of(&in_queue);
         let dead_letters = Route {
             producer: self.producer(&in_queue.server, Use::DeadLetters, vo),
             destination: destination.into(),
@@ -207,16 +207,6 @@ impl<'a> Wiring<'a> {
 /// connection cannot, since other queues send over it too.
 fn told_as(queue: &config::Queue) -> Option<Arc<str>> {
     queue.verbose.then(|| queue.name.clone())
-}
-
-/// Where the dead letters of a processor that reads this queue go, and the key that says so or could.
-pub(crate) fn dead_letter_of(processor: &Processor, in_queue: &config::Queue) -> (String, String) {
-    let of_queue = format!("queues.{}.dead_letter", in_queue.name);
-    match (&processor.dead_letter, &in_queue.dead_letter) {
-        (Some(own), _) => (format!("processors.{}.dead_letter", processor.name), own.clone()),
-        (None, Some(destination)) => (of_queue, destination.clone()),
-        (None, None) => (of_queue, dead_letter::default_destination(&in_queue.destination)),
-    }
 }
 
 /// How a queue's consumers log in: the client id goes with a durable subscription and with nothing else, since a

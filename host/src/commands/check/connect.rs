@@ -10,7 +10,6 @@ use std::{
 };
 
 use crate::{
-    app,
     client::{Address, ConnectOptions, Probe, Resolver, Right, flavour::DURABLE},
     config::{Config, Problem, Processor, Queue, with_sources},
     console::say,
@@ -133,7 +132,7 @@ fn of_processor(config: &Config, processor: &Processor, needs: &mut Needs) {
     let headers = selector.chain(given).collect();
     let need = Need { right: Right::Subscribe, destination: queue.destination.clone(), headers };
     add(needs, queue, need, format!("queues.{}.destination", queue.name));
-    let (path, destination) = app::dead_letter_of(processor, queue);
+    let (path, destination) = processor.dead_letters_of(queue);
     let need = Need { right: Right::Send, destination, headers: Vec::new() };
     add(needs, queue, need, path);
 }
