@@ -21,15 +21,11 @@ use crate::harness::{
     client::Client,
     free_port,
     malformed::malformed,
-    messages::status_messages,
+    messages::{status_messages, texts_in_order},
     python,
     rabbitmq::{Rabbit, RabbitMq},
     target::Target,
 };
-
-fn texts(messages: &[crate::harness::client::Msg]) -> Vec<String> {
-    messages.iter().map(crate::harness::client::Msg::text).collect()
-}
 
 #[test]
 fn activemq_starts_and_round_trips() {
@@ -38,7 +34,7 @@ fn activemq_starts_and_round_trips() {
     client.send("/queue/e2e.round-trip", &[("persistent", "true"), ("vo", "a:b\\c")], b"one").unwrap();
     client.subscribe("/queue/e2e.round-trip", "client-individual", &[]).unwrap();
     let got = client.read(1, Duration::from_secs(10)).unwrap();
-    assert_eq!(texts(&got), ["one"]);
+    assert_eq!(texts_in_order(&got), ["one"]);
     assert_eq!(got[0].header("vo"), Some("a:b\\c"));
     client.ack(&got[0]).unwrap();
     client.close().unwrap();
@@ -68,7 +64,7 @@ fn activemq_copies_topics_to_consumer_queues() {
     let mut reader = broker.connect().unwrap();
     reader.subscribe("/queue/Consumer.jedi.e2e.idds", "auto", &[]).unwrap();
     broker.connect().unwrap().send("/topic/e2e.idds", &[], b"copied").unwrap();
-    assert_eq!(texts(&reader.read(1, Duration::from_secs(10)).unwrap()), ["copied"]);
+    assert_eq!(texts_in_order(&reader.read(1, Duration::from_secs(10)).unwrap()), ["copied"]);
 }
 
 #[test]
@@ -92,7 +88,7 @@ fn keeps_messages_over_a_crash<K: Kind>(broker: &mut Broker<K>) {
     broker.kill().unwrap();
     assert!(broker.connect().is_err());
     broker.start().unwrap();
-    assert_eq!(texts(&broker.connect().unwrap().drain_queue("/queue/e2e.crash").unwrap()), sent);
+    assert_eq!(texts_in_order(&broker.connect().unwrap().drain_queue("/queue/e2e.crash").unwrap()), sent);
     broker.stop().unwrap();
 }
 
@@ -146,7 +142,7 @@ fn sends_all(script: &str, destination: &str) {
     let broker = ActiveMq::shared();
     let sent = status_messages(200, 3);
     python::send(script, broker.address(), destination, &sent).unwrap();
-    let got = texts(&broker.connect().unwrap().drain_queue(destination).unwrap());
+    let got = texts_in_order(&broker.connect().unwrap().drain_queue(destination).unwrap());
     assert_eq!(got.iter().collect::<HashSet<_>>(), sent.iter().collect(), "{script}");
     assert_eq!(got.len(), sent.len());
 }

@@ -1,28 +1,97 @@
-//! Inputs whose outputs wait for a server for longer than `max_hold_s` are with their broker again.
+//! What the host has had for longer than `max_hold_s` without running it is with its broker again: what waits for a
+//! lane, for its retry, for a service, or for the server of its outputs.
 
 use std::net::TcpListener;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stompbox::{app::Drained, dev_broker::Faults};
 
 use crate::harness::{
-    host::{Host, One, wait_until},
+    host::{Host, LIMIT, One, wait_until},
     messages::{numbered, texts},
+    proxy::Proxy,
     target::{Target, on_every_broker},
 };
 
 on_every_broker! {
+    a_service_that_is_away_for_long_gives_everything_back
+    a_processor_that_does_not_initialize_gives_everything_back
+    max_hold_s_gives_back_what_waits_for_a_lane
     inputs_go_back_while_the_server_of_their_outputs_is_away
 }
 
+fn one(target: &Target, class: &str, extra: Value) -> One {
+    let mut one = One::new(target, class, extra);
+    one.config["guard_period"] = json!(0.3);
+    one.config["max_hold_s"] = json!(1);
+    one
+}
+
+/// Nobody processes, so after `max_hold_s` (or 30 s, if that is less) everything is with the broker for others.
+fn a_long_pause_gives_everything_back(target: &Target, class: &str) {
+    let proxy = Proxy::to(target.address);
+    let mut one = one(target, class, json!({"n_threads": 2}));
+    one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &["1", "2", "3", "4", "5"]).unwrap();
+    wait_until("it goes", || proxy.count("UNSUBSCRIBE") >= 1);
+    let mut other = target.client();
+    other.subscribe(&one.from, "client-individual", &[]).unwrap();
+    assert_eq!(texts(&other.read(5, LIMIT).unwrap()), ["1", "2", "3", "4", "5"]);
+    other.exchange("UNSUBSCRIBE", &[("id", "test")], b"").unwrap();
+    other.close().unwrap();
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(target.drain(&one.from).len(), 5);
+}
+
+fn a_service_that_is_away_for_long_gives_everything_back(target: &Target) {
+    a_long_pause_gives_everything_back(target, "UnavailableAlways");
+}
+
+fn a_processor_that_does_not_initialize_gives_everything_back(target: &Target) {
+    a_long_pause_gives_everything_back(target, "InitFails");
+}
+
+/// A retry in ten minutes would be held for longer than `max_hold_s`: it is tried before.
+#[test]
+fn max_hold_s_brings_retries_forward() {
+    let target = Target::embedded();
+    let slow = json!({"max_attempts": 3, "min_delay_ms": 600_000, "max_delay_ms": 600_000});
+    let mut one = one(&target, "RetryAlways", json!({"retry": slow}));
+    one.config["max_hold_s"] = json!(2);
+    let host = Host::start(&one.config);
+    target.client().send(&one.from, &[], b"x").unwrap();
+    host.wait_ended("one", 1);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(target.drain(&one.dead).len(), 1);
+}
+
+/// What waits for a lane too long is given back while the lane is busy: RabbitMQ is told of each, the others get
+/// all and send it again.
+fn max_hold_s_gives_back_what_waits_for_a_lane(target: &Target) {
+    let proxy = Proxy::to(target.address);
+    let patient = json!({"params": {"ms": 4_000}, "limits": {"fuel": 1_000_000_000_000_u64}});
+    let mut one = one(target, "Slow", patient);
+    one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &["1", "2", "3"]).unwrap();
+    let did = host.did("one");
+    wait_until("one runs", || did.calls.get() == 1);
+    wait_until("the others are given back", || match target.is_rabbitmq() {
+        true => proxy.count("NACK") >= 2,
+        false => proxy.count("UNSUBSCRIBE") >= 1,
+    });
+    host.wait_ended("one", 3);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!((did.possible_duplicates.get(), target.drain(&one.from).len()), (0, 0));
+    assert_eq!(texts(&target.drain(&one.to)), ["1", "2", "3"], "each once");
+}
+
 /// A processor whose outputs go to another server.
-fn sends_to(target: &Target, server: serde_json::Value) -> One {
-    let mut one = One::new(target, "Echo", json!({}));
+fn sends_to(target: &Target, server: Value) -> One {
+    let mut one = one(target, "Echo", json!({}));
     one.config["mb_servers"]["other"] = server;
     one.config["queues"]["out"]["server"] = json!("other");
-    // The dead letters' server is that of the input.
-    one.config["guard_period"] = json!(0.1);
-    one.config["max_hold_s"] = json!(1);
     one
 }
 

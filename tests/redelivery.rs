@@ -1,4 +1,4 @@
-//! Messages that come again after a break are processed once; what is given back is with the broker.
+//! Messages that come again after a break are processed once.
 
 use serde_json::json;
 use stompbox::{app::Drained, dev_broker::Faults};
@@ -13,9 +13,6 @@ use crate::harness::{
 on_every_broker! {
     an_input_that_comes_again_is_processed_once_where_ids_are_stable
     an_input_that_comes_again_while_a_lane_runs_it_waits_for_it
-    a_service_that_is_away_for_long_gives_everything_back
-    a_processor_that_does_not_initialize_gives_everything_back
-    max_hold_s_gives_back_what_waits_for_a_lane
 }
 
 fn one(target: &Target, class: &str, ack_mode: &str, extra: serde_json::Value) -> One {
@@ -30,7 +27,7 @@ fn cut_before_the_receipt(ack_mode: &str) {
     let target = Target::embedded();
     let one = one(&target, "Echo", ack_mode, json!({"n_threads": 2}));
     let host = Host::start(&one.config);
-    // The producer connects with its first output, and needs no receipt dropped for that.
+    // When this one has ended both connections stand, and the receipt of SUBSCRIBE is through.
     target.client().send(&one.from, &[], b"first").unwrap();
     host.wait_ended("one", 1);
     target.handle().set_faults(Faults { drop_receipts: true, ..Faults::default() });
@@ -148,67 +145,4 @@ fn what_was_not_in_work_when_the_connection_broke_is_processed() {
     wait_until("all are held again", || did.retried.get() == 10);
     assert_eq!((did.received.get(), host.drain()), (10, Drained::Clean));
     assert_eq!(target.drain(&one.from).len(), 5, "with the broker");
-}
-
-/// Nobody processes, so after `max_hold_s` (or 30 s, if that is less) everything is with the broker for others.
-fn a_long_pause_gives_everything_back(target: &Target, class: &str) {
-    let proxy = Proxy::to(target.address);
-    let mut one = one(target, class, "client-individual", json!({"n_threads": 2}));
-    one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
-    one.config["max_hold_s"] = json!(1);
-    let host = Host::start(&one.config);
-    target.client().send_all(&one.from, &["1", "2", "3", "4", "5"]).unwrap();
-    wait_until("it goes", || proxy.count("UNSUBSCRIBE") >= 1);
-    let mut other = target.client();
-    other.subscribe(&one.from, "client-individual", &[]).unwrap();
-    assert_eq!(texts(&other.read(5, LIMIT).unwrap()), ["1", "2", "3", "4", "5"]);
-    other.exchange("UNSUBSCRIBE", &[("id", "test")], b"").unwrap();
-    other.close().unwrap();
-    assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(target.drain(&one.from).len(), 5);
-}
-
-fn a_service_that_is_away_for_long_gives_everything_back(target: &Target) {
-    a_long_pause_gives_everything_back(target, "UnavailableAlways");
-}
-
-fn a_processor_that_does_not_initialize_gives_everything_back(target: &Target) {
-    a_long_pause_gives_everything_back(target, "InitFails");
-}
-
-/// A retry in ten minutes would be held for longer than `max_hold_s`: it is tried before.
-#[test]
-fn max_hold_s_brings_retries_forward() {
-    let target = Target::embedded();
-    let slow = json!({"max_attempts": 3, "min_delay_ms": 600_000, "max_delay_ms": 600_000});
-    let one = one(&target, "RetryAlways", "client-individual", json!({"retry": slow}));
-    let mut config = one.config.clone();
-    config["max_hold_s"] = json!(2);
-    let host = Host::start(&config);
-    target.client().send(&one.from, &[], b"x").unwrap();
-    host.wait_ended("one", 1);
-    assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(target.drain(&one.dead).len(), 1);
-}
-
-/// What waits for a lane too long is given back while the lane is busy: RabbitMQ is told of each, the others get
-/// all and send it again.
-fn max_hold_s_gives_back_what_waits_for_a_lane(target: &Target) {
-    let proxy = Proxy::to(target.address);
-    let patient = json!({"params": {"ms": 4_000}, "limits": {"fuel": 1_000_000_000_000_u64}});
-    let mut one = one(target, "Slow", "client-individual", patient);
-    one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
-    one.config["max_hold_s"] = json!(1);
-    let host = Host::start(&one.config);
-    target.client().send_all(&one.from, &["1", "2", "3"]).unwrap();
-    let did = host.did("one");
-    wait_until("one runs", || did.calls.get() == 1);
-    wait_until("the others are given back", || match target.is_rabbitmq() {
-        true => proxy.count("NACK") >= 2,
-        false => proxy.count("UNSUBSCRIBE") >= 1,
-    });
-    host.wait_ended("one", 3);
-    assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!((did.possible_duplicates.get(), target.drain(&one.from).len()), (0, 0));
-    assert_eq!(texts(&target.drain(&one.to)), ["1", "2", "3"], "each once");
 }

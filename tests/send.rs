@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{
-        client::Msg,
+        messages::texts,
         peer::{Peer, Received},
         root,
         target::{Target, on_every_broker},
@@ -64,12 +64,6 @@ fn send(config: &Path, args: &[&str], input: &[u8]) -> (Option<i32>, String, Str
     end(child)
 }
 
-fn sorted(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
-    texts.sort();
-    texts
-}
-
 /// Also shows that the queue's `send_headers` and `persistent` apply to what is sent.
 fn lines_arrive_with_their_headers(target: &Target) {
     let dir = tempfile::tempdir().unwrap();
@@ -79,7 +73,7 @@ fn lines_arrive_with_their_headers(target: &Target) {
     let (code, out, err) = send(&write(dir.path(), &config), &args, bodies.join("\n").as_bytes());
     assert_eq!((code, out.as_str()), (Some(0), "500 message(s) confirmed for queue q\n"), "{err}");
     let got = target.drain(&destination);
-    assert_eq!(sorted(&got), bodies);
+    assert_eq!(texts(&got), bodies);
     for header in [("vo", "atlas"), ("origin", "a:b"), ("kind", "x"), ("priority", "7"), ("persistent", "true")] {
         assert!(got.iter().all(|message| message.header(header.0) == Some(header.1)), "{header:?} in {:?}", got[0]);
     }
@@ -125,7 +119,7 @@ fn the_documents_sender_configurations_work(target: &Target) {
         config["queues"][queue]["destination"] = json!(destination);
         let (code, _, err) = send(&write(dir.path(), &config), &[queue, "--strict"], b"one\ntwo\n");
         assert_eq!((code, err.as_str()), (Some(0), ""));
-        assert_eq!(sorted(&target.drain(&destination)), ["one", "two"]);
+        assert_eq!(texts(&target.drain(&destination)), ["one", "two"]);
     }
 }
 

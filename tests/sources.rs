@@ -9,9 +9,9 @@ use stompbox::{
 };
 
 use crate::harness::{
-    client::Msg,
     guests,
     host::{Host, wait_until},
+    messages::texts_in_order,
     target::{Target, on_every_broker},
 };
 
@@ -37,10 +37,6 @@ fn clock(target: &Target, class: &str, interval_ms: u32) -> Clock {
     Clock { to, more, config }
 }
 
-fn texts(messages: &[Msg]) -> Vec<String> {
-    messages.iter().map(Msg::text).collect()
-}
-
 fn counted(count: usize) -> Vec<String> {
     (1..=count).map(|number| number.to_string()).collect()
 }
@@ -54,7 +50,11 @@ fn out_queue_and_out_queues_take_the_outputs_of_ticks(target: &Target) {
     let ticks = usize::try_from(did.forwarded.get()).unwrap();
     assert_eq!(did.outputs.get(), 2 * did.forwarded.get());
     for queue in [&clock.to, &clock.more] {
-        assert_eq!(texts(&target.drain(queue)), counted(ticks), "one warm instance, none lost, none twice, in order");
+        assert_eq!(
+            texts_in_order(&target.drain(queue)),
+            counted(ticks),
+            "one warm instance, none lost, none twice, in order"
+        );
     }
 }
 
@@ -64,7 +64,7 @@ fn a_tick_that_fails_gets_a_fresh_instance(target: &Target) {
     let did = host.did("clock");
     wait_until("two failures", || did.failures.get() >= 2 && did.forwarded.get() >= 5);
     assert_eq!(host.drain(), Drained::Clean);
-    let sent = texts(&target.drain(&clock.to));
+    let sent = texts_in_order(&target.drain(&clock.to));
     assert_eq!(sent[..5], ["1", "2", "1", "2", "1"]);
 }
 
@@ -93,7 +93,7 @@ fn the_next_tick_waits_until_the_outputs_are_confirmed() {
     target.handle().cut_all();
     host.wait_ended("clock", 3);
     assert_eq!(host.drain(), Drained::Clean);
-    let mut all = texts(&target.drain(&clock.to));
+    let mut all = texts_in_order(&target.drain(&clock.to));
     all.dedup();
     assert_eq!(all, counted(usize::try_from(did.forwarded.get()).unwrap()), "the first one again, and none missing");
 }
@@ -112,7 +112,7 @@ fn an_output_that_is_refused_is_sent_again() {
     target.handle().set_faults(Faults::default());
     host.wait_ended("clock", 1);
     assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(texts(&target.drain(&clock.more))[..1], ["1"]);
+    assert_eq!(texts_in_order(&target.drain(&clock.more))[..1], ["1"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn every_answer_of_a_source_is_followed_by_a_next_tick() {
     let host = Host::start(&clock.config);
     host.wait_ended("clock", 2);
     assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(texts(&target.drain(&clock.to))[..2], ["4", "5"]);
+    assert_eq!(texts_in_order(&target.drain(&clock.to))[..2], ["4", "5"]);
 }
 
 fn problems(target: &Target, changes: &[(&str, Value)]) -> String {

@@ -15,8 +15,9 @@
 //! 7. When the broker has confirmed all outputs, [`settle::Settler`] acknowledges the delivery, and the
 //!    session writes the ACK.
 //!
-//! Nothing is lost, because step 7 comes after the RECEIPT of every output. Nothing escapes, because a
-//! guest has only what [`sandbox`] gives it. [`app`] wires it all together and ends it in order.
+//! Nothing is lost, because step 7 comes after the RECEIPT of every output. (In ack mode auto the broker forgets a
+//! message when it is sent or read: a host that is killed loses what it holds.) Nothing escapes, because a guest has
+//! only what [`sandbox`] gives it. [`app`] wires it all together and ends it in order.
 
 pub mod cli;
 pub mod commands;

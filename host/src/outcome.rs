@@ -2,7 +2,7 @@
 //!
 //! A pure table and the only place of this policy. [`crate::settle`] asks [`decide`] with what a call
 //! returned or a broker answered, and carries the actions out. Nothing here touches a broker, a clock or an
-//! instance, so every row of the design's settlement table is one line of a test.
+//! instance, so every row of the settlement table, [`decide`], is one line of a test.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub struct Reason {
     pub detail: String,
 }
 
-/// What happened to a delivery, each a row of the design's settlement table.
+/// What happened to a delivery, each a row of the settlement table [`decide`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happened {
     /// The guest decided.

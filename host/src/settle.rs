@@ -3,8 +3,9 @@
 //!
 //! Lanes call [`Settler::settle`] with each outcome and go on without waiting; the rest of the way runs on
 //! the producer's task: when the broker has answered, [`Settler::settle_later`] asks the table again, now
-//! with the answer. Every input that is acknowledged passes [`Settler::acknowledge`]; the session writes
-//! the frame. Outputs leave in [`outputs`], dead letters in [`dead_letters`].
+//! with the answer. Every input that a lane has run passes [`Settler::acknowledge`] when it is done, and the session
+//! writes the ACK, except in ack mode auto, where the broker has forgotten it by then. A repeat that the session
+//! recognises never comes here: it acknowledges that itself. Outputs leave in [`outputs`], dead letters in [`dead_letters`].
 
 mod answers;
 mod dead_letters;
@@ -184,7 +185,7 @@ impl Settler {
     }
 
     fn possible_duplicate(&self, job: Job) {
-        debug!(processor = %self.origin.processor, id = job.delivery.message.id(), "settled after its session died");
+        debug!(processor = %self.origin.processor, id = job.delivery.message.id(), "settled when the broker had it back: its session had ended, or it was given back meanwhile");
         self.metrics.possible_duplicates.add_one();
     }
 

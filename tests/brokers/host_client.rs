@@ -32,7 +32,7 @@ fn options(broker: &ActiveMq) -> ConnectOptions {
     }
 }
 
-/// A buffer of `room` deliveries.
+/// A buffer of [`WINDOW`] deliveries.
 #[derive(Default)]
 struct Buffer {
     deliveries: Mutex<Vec<Delivery>>,

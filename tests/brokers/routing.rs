@@ -7,17 +7,14 @@ use serde_json::json;
 use stompbox::app::Drained;
 
 use crate::harness::{
-    client::{Client, Msg},
+    client::Client,
     host::{Host, One},
+    messages::texts_in_order,
     target::Target,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(700);
-
-fn texts(messages: &[Msg]) -> Vec<String> {
-    messages.iter().map(Msg::text).collect()
-}
 
 fn plain(target: &Target) -> Client {
     target.client().plain()
@@ -37,7 +34,7 @@ fn artemis_as_generated_takes_a_plain_queue_for_a_topic() {
     let mut readers = [plain_reader(&target, &queue), plain_reader(&target, &queue)];
     plain(&target).send(&queue, &[], b"to both").unwrap();
     for reader in &mut readers {
-        assert_eq!(texts(&reader.read(1, LIMIT).unwrap()), ["to both"]);
+        assert_eq!(texts_in_order(&reader.read(1, LIMIT).unwrap()), ["to both"]);
     }
 }
 
@@ -47,7 +44,7 @@ fn artemis_keeps_a_queue_that_was_told_to_be_one() {
     let queue = Target::destination("anycast");
     target.client().send(&queue, &[], b"one").unwrap();
     plain(&target).send(&queue, &[], b"a plain one").unwrap();
-    assert_eq!(texts(&target.drain(&queue)), ["one", "a plain one"]);
+    assert_eq!(texts_in_order(&target.drain(&queue)), ["one", "a plain one"]);
 }
 
 /// The trap: whoever subscribes plainly first never sees what is sent to the queue.
@@ -59,7 +56,7 @@ fn artemis_does_not_show_a_queue_to_a_plain_subscriber() {
     target.client().send(&queue, &[], b"waits").unwrap();
     assert_eq!(reader.read(1, QUIET).unwrap(), []);
     reader.close().unwrap();
-    assert_eq!(texts(&target.drain(&queue)), ["waits"]);
+    assert_eq!(texts_in_order(&target.drain(&queue)), ["waits"]);
 }
 
 #[test]
@@ -69,13 +66,13 @@ fn artemis_with_prefixes_gives_plain_clients_queues() {
     plain(&target).send(&queue, &[], b"plain").unwrap();
     target.client().send(&queue, &[], b"with type").unwrap();
     let mut reader = plain_reader(&target, &queue);
-    assert_eq!(texts(&reader.read(2, LIMIT).unwrap()), ["plain", "with type"]);
+    assert_eq!(texts_in_order(&reader.read(2, LIMIT).unwrap()), ["plain", "with type"]);
     // A queue and a topic of one name would share an address.
     let topic = Target::destination("prefixed-topic").replace("/queue/", "/topic/");
     let mut readers = [plain_reader(&target, &topic), plain_reader(&target, &topic)];
     target.client().send(&topic, &[], b"to both").unwrap();
     for reader in &mut readers {
-        assert_eq!(texts(&reader.read(1, LIMIT).unwrap()), ["to both"]);
+        assert_eq!(texts_in_order(&reader.read(1, LIMIT).unwrap()), ["to both"]);
     }
 }
 
@@ -89,14 +86,14 @@ fn plain_clients_and_the_host_understand_each_other_on_artemis() {
         plain(&target).send(&one.from, &[("persistent", "true")], b"plain").unwrap();
         host.wait_ended("one", 1);
         assert_eq!(host.drain(), Drained::Clean);
-        assert_eq!(texts(&target.drain(&one.to)), ["plain"]);
+        assert_eq!(texts_in_order(&target.drain(&one.to)), ["plain"]);
     }
     let target = Target::artemis_prefixed();
     let one = One::new(&target, "Echo", json!({}));
     let host = Host::start(&one.config);
     let mut reader = plain_reader(&target, &one.to);
     plain(&target).send(&one.from, &[("persistent", "true")], b"both ways").unwrap();
-    assert_eq!(texts(&reader.read(1, LIMIT).unwrap()), ["both ways"]);
+    assert_eq!(texts_in_order(&reader.read(1, LIMIT).unwrap()), ["both ways"]);
     host.wait_ended("one", 1);
     assert_eq!(host.drain(), Drained::Clean);
 }
@@ -111,7 +108,7 @@ fn headers_of_the_configuration_overrule_the_routing_type() {
     let mut readers = [plain_reader(&target, &one.to), plain_reader(&target, &one.to)];
     plain(&target).send(&one.from, &[], b"a topic each").unwrap();
     for reader in &mut readers {
-        assert_eq!(texts(&reader.read(1, LIMIT).unwrap()), ["a topic each"]);
+        assert_eq!(texts_in_order(&reader.read(1, LIMIT).unwrap()), ["a topic each"]);
     }
     host.wait_ended("one", 1);
     assert_eq!(host.drain(), Drained::Clean);
@@ -153,7 +150,7 @@ fn rabbitmq_queues_of_other_arguments_are_read_and_written_as_they_are() {
     assert_eq!((did.forwarded.get(), did.retried.get()), (300, 0), "no output counts as refused");
     let mut reader = target.client();
     reader.subscribe(&one.to.replace("/queue/", "/amq/queue/"), "client-individual", &[]).unwrap();
-    let mut sent = texts(&reader.read(300, LIMIT).unwrap());
+    let mut sent = texts_in_order(&reader.read(300, LIMIT).unwrap());
     sent.sort();
     assert_eq!(sent, bodies);
 }
@@ -181,7 +178,7 @@ fn rabbitmq_subscribes_the_sender_to_its_temporary_reply_queue() {
     sender.send(&queue, &[("reply-to", "/temp-queue/answers"), ("persistent", "true")], b"question").unwrap();
     let question = target.drain(&queue).pop().unwrap();
     target.client().send(question.header("reply-to").unwrap(), &[], b"answer").unwrap();
-    assert_eq!(texts(&sender.read(1, LIMIT).unwrap()), ["answer"]);
+    assert_eq!(texts_in_order(&sender.read(1, LIMIT).unwrap()), ["answer"]);
 }
 
 /// Why they are stripped from what a processor sees.

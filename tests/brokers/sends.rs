@@ -6,6 +6,7 @@ use super::facts::{LIMIT, QUIET};
 use crate::harness::{
     broker::{PASSCODE, USERNAME},
     client::{Client, Msg},
+    messages::texts_in_order,
     target::Target,
 };
 
@@ -35,10 +36,6 @@ fn answers(frames: &[Msg]) -> Vec<&str> {
         .collect()
 }
 
-fn texts(messages: &[Msg]) -> Vec<String> {
-    messages.iter().map(Msg::text).collect()
-}
-
 #[test]
 fn only_rabbitmq_confirms_a_commit_before_its_sends() {
     for target in [Target::activemq(), Target::rabbitmq(), Target::artemis()] {
@@ -54,7 +51,7 @@ fn rabbitmq_confirms_a_commit_although_a_send_in_it_fails() {
     let (target, queue) = (Target::rabbitmq(), Target::destination("failing"));
     let sends = [(queue.as_str(), "good"), ("/exchange/no-such-exchange/x", "bad"), (&queue, "behind")];
     assert_eq!(answers(&commit(&target, &sends, false)), ["commit", "ERROR"]);
-    assert_eq!(texts(&target.drain(&queue)), ["good"], "nor are the others with it");
+    assert_eq!(texts_in_order(&target.drain(&queue)), ["good"], "nor are the others with it");
 }
 
 /// Half a group is delivered and the COMMIT confirmed, where the SENDs have receipts or where a SEND is wrong in itself.
@@ -64,7 +61,7 @@ fn activemq_confirms_a_commit_although_a_send_in_it_was_wrong() {
     let confirmed = |bad: &str, receipts: bool| {
         let queue = Target::destination("wrong");
         let frames = commit(&target, &[(&queue, "good"), (bad, "bad"), (&queue, "behind")], receipts);
-        (answers(&frames).join(" "), texts(&target.drain(&queue)).join(" "))
+        (answers(&frames).join(" "), texts_in_order(&target.drain(&queue)).join(" "))
     };
     let nowhere = "/remote-temp-queue/ID:nowhere-1-1-1:1:1";
     let no_map = format!("{}\namq-msg-type:map", Target::destination("map"));

@@ -192,7 +192,12 @@ pub fn numbered(count: usize) -> Vec<String> {
 
 /// What messages say, in order of the text: brokers and lanes promise none.
 pub fn texts(messages: &[Msg]) -> Vec<String> {
-    let mut texts: Vec<String> = messages.iter().map(Msg::text).collect();
+    let mut texts = texts_in_order(messages);
     texts.sort();
     texts
+}
+
+/// What messages say, in the order in which they came.
+pub fn texts_in_order(messages: &[Msg]) -> Vec<String> {
+    messages.iter().map(Msg::text).collect()
 }

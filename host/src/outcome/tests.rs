@@ -1,4 +1,4 @@
-//! Every row of the design's settlement table.
+//! Every row of the settlement table, `decide`.
 
 use super::*;
 

@@ -1,8 +1,9 @@
 //! Headers of a SEND that some broker acts on: they must not come from a guest, nor travel from a message to
 //! its dead letter.
 //!
-//! Asked by `sandbox::output` for what guests return, and by `dead_letter` for what brokers hand on. One list
-//! for all brokers: the one who writes a header does not know where its message will go.
+//! Asked by `sandbox::output` for what guests return, by `dead_letter` for what brokers hand on, and by
+//! `config::queue` whether the values of configured headers can be read. One list for all brokers: the one who
+//! writes a header does not know where its message will go.
 
 /// In lower case, with what would happen.
 const NAMES: [&str; 21] = [
