@@ -5,6 +5,7 @@ mod beats;
 mod broken;
 mod connect;
 mod consume;
+mod probe;
 mod produce;
 mod resend;
 mod settle;
