@@ -20,6 +20,7 @@ on_every_broker! {
     the_same_input_gives_the_same_ids
     the_dead_letter_of_a_processor_goes_before_that_of_its_queue
     send_headers_stand_on_what_arrives
+    outputs_that_need_not_persist_are_there_for_everybody
 }
 
 /// Where ActiveMQ refuses every SEND, by an ERROR, and goes on.
@@ -130,6 +131,17 @@ fn send_headers_stand_on_what_arrives(target: &Target) {
 
 /// One output of three is refused: none arrives, the story is told, and other messages go on. The policy is
 /// that of the queue: two attempts.
+/// On RabbitMQ such a SEND would declare a queue that is gone with our connection.
+fn outputs_that_need_not_persist_are_there_for_everybody(target: &Target) {
+    let mut one = One::new(target, "Echo", json!({}));
+    one.config["queues"]["out"]["persistent"] = json!(false);
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &["a", "b"]).unwrap();
+    host.wait_ended("one", 2);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(texts(&target.drain(&one.to)), ["a", "b"]);
+}
+
 fn a_refused_output_refuses_the_group(target: &Target, mut fan: Fan, why: &str) {
     fan.one.config["queues"]["in"]["retry"] = json!({"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50});
     let host = Host::start(&fan.one.config);

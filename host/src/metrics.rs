@@ -2,7 +2,8 @@
 //!
 //! Lanes and settlement count; the demo's table, the log at the end and [`crate::admin`] read. Every delivery that a lane
 //! took ends in exactly one of forwarded, filtered, dead-lettered or (after a break) possible duplicate, or is
-//! given back to the broker and counted again when it comes again. Names of metrics stand in `admin/page.rs`.
+//! given back to the broker and counted again when it comes again. One that is given back although a part of its
+//! outputs had arrived counts as a possible duplicate, too. Names of metrics stand in `admin/page.rs`.
 
 use std::{
     sync::{

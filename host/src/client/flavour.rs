@@ -127,9 +127,14 @@ impl Flavour {
         self.routing(destination).map(|routing| ("subscription-type", routing))
     }
 
-    /// The same for SEND. A SEND to `/queue/x` without it gets its RECEIPT and is gone.
+    /// The SEND header that says what its destination is to be, where a SEND makes it. On Artemis one to
+    /// `/queue/x` without it gets its RECEIPT and is gone; on RabbitMQ one that is not persistent makes a queue
+    /// that no other connection may read, and that goes with ours.
     #[must_use]
-    pub fn destination_type(self, destination: &str) -> Option<(&'static str, &'static str)> {
+    pub fn declaration(self, destination: &str) -> Option<(&'static str, &'static str)> {
+        if self == Self::RabbitMq && destination.starts_with("/queue/") {
+            return Some(("durable", "true"));
+        }
         self.routing(destination).map(|routing| ("destination-type", routing))
     }
 

@@ -166,7 +166,7 @@ async fn send_and_abort(
     connection.put(Command::Begin, [("transaction", ID)], b"")?;
     let own = [("destination", destination), ("transaction", ID)];
     let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let routing = connection.flavour.destination_type(destination);
+    let routing = connection.flavour.declaration(destination);
     let all: Vec<_> = own.into_iter().chain(given).chain(routing).collect();
     ask(connection, Command::Send, &all, b"stompbox check: aborted").await?;
     ask(connection, Command::Abort, &[("transaction", ID)], b"").await

@@ -70,7 +70,11 @@ impl Settler {
     pub(super) fn keep_dead_letter(&self, mut job: Job) {
         job.delivery.kept = Some(Tally::new(&self.kept));
         let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
-        if let Next::RunAgain(job, _) = self.hold_until(job, Instant::now() + self.retry.max_delay, reason) {
+        let kept = self.hold_until(job, Instant::now() + self.retry.max_delay, reason);
+        // In ack mode client the broker has it still.
+        if let Next::RunAgain(job, _) = kept
+            && self.buffer.must_finish()
+        {
             error!(processor = %self.origin.processor, id = job.delivery.message.id(),
                    body = %String::from_utf8_lossy(&job.delivery.message.body), "lost: ack mode auto, dead letter refused, host ends");
         }

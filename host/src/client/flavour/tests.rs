@@ -49,11 +49,13 @@ fn mode_auto_is_left_to_brokers_that_can_end_it() {
 fn only_artemis_is_told_what_is_a_queue() {
     for (destination, routing) in [("/queue/a", Some("ANYCAST")), ("/topic/a", Some("MULTICAST")), ("a", None)] {
         assert_eq!(Flavour::Artemis.subscription_type(destination).map(|(_, value)| value), routing);
-        assert_eq!(Flavour::Artemis.destination_type(destination).map(|(_, value)| value), routing);
+        assert_eq!(Flavour::Artemis.declaration(destination).map(|(_, value)| value), routing);
     }
-    for flavour in [Flavour::ActiveMq, Flavour::RabbitMq, Flavour::Embedded, Flavour::Unknown] {
-        assert_eq!((flavour.subscription_type("/queue/a"), flavour.destination_type("/queue/a")), (None, None));
+    for flavour in [Flavour::ActiveMq, Flavour::Embedded, Flavour::Unknown] {
+        assert_eq!((flavour.subscription_type("/queue/a"), flavour.declaration("/queue/a")), (None, None));
     }
+    let rabbit = |to| (Flavour::RabbitMq.subscription_type(to), Flavour::RabbitMq.declaration(to));
+    assert_eq!((rabbit("/queue/a"), rabbit("/topic/a")), ((None, Some(("durable", "true"))), (None, None)));
 }
 
 #[test]

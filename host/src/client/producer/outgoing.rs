@@ -128,7 +128,7 @@ impl Outgoing {
         let given = given.filter(|(name, _)| name != "content-length");
         let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
         let all = own.into_iter().chain(length).chain(resent).chain(id).chain(duplicate).chain(given);
-        let all = all.chain(link.flavour.destination_type(&request.destination));
+        let all = all.chain(link.flavour.declaration(&request.destination));
         encode(output, link.version, Command::Send, all, &request.body)?;
         if let Some(queue) = &self.told_as {
             info!(%queue, %destination, id = self.told_id(), bytes = request.body.len(), resent = resent.is_some(), "sending");
