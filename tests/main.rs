@@ -14,6 +14,7 @@ mod check;
 mod deploy;
 mod documents;
 mod faults;
+mod honest;
 mod instances;
 mod limits;
 mod operate;

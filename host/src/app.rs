@@ -20,12 +20,12 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::{
     admin::Admin,
     buffer::Buffer,
-    client::{Phase, SessionState},
+    client::{Phase, Producer, SessionState},
     config::{Config, Problem, Processor},
     generation::Generation,
     lane::Lane,
@@ -38,10 +38,16 @@ use crate::{
     telemetry::Logs,
 };
 
-use self::{state::State, wiring::Wiring};
+use self::{
+    state::State,
+    wiring::{Use, Wiring},
+};
 
 /// How long connections may take to close; each bounds its own goodbye below this.
 const CLOSING_LIMIT: Duration = Duration::from_secs(6);
+
+/// How long dead letters may take after the grace is over.
+const LAST_LETTERS: Duration = Duration::from_secs(3);
 
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,8 @@ pub struct Running {
     admin: Option<AbortHandle>,
     buffers: Vec<Arc<Buffer>>,
     consumers: Vec<watch::Receiver<SessionState>>,
+    /// The connections for sending.
+    producers: Vec<(Use, Producer)>,
     consume: watch::Sender<Phase>,
     send: watch::Sender<Phase>,
     tasks: TaskTracker,
@@ -162,6 +170,7 @@ impl Prepared {
             admin: None,
             buffers: Vec::new(),
             consumers: Vec::new(),
+            producers: Vec::new(),
             consume,
             send,
             tasks: TaskTracker::new(),
@@ -249,6 +258,7 @@ impl Running {
 
     /// Starts the connections.
     fn connect(&mut self, wiring: Wiring<'_>, config: &Config, status: &mut Status) {
+        self.producers = wiring.by_server.into_iter().map(|((_, what, _), producer)| (what, producer)).collect();
         for (link, task) in wiring.producer_tasks {
             let span = info_span!("producer", server = %link.server);
             tokio::spawn(link.clone().follow(task.connected(), |connected| *connected));
@@ -304,6 +314,9 @@ impl Running {
         self.reach(SessionState::Quiet, until).await;
         self.buffers.iter().for_each(|buffer| buffer.close());
         let settled = self.settled(until).await;
+        if !settled {
+            self.rescue().await;
+        }
         self.consume.send_replace(Phase::Finish);
         self.send.send_replace(Phase::Finish);
         self.tasks.close();
@@ -316,8 +329,29 @@ impl Running {
             return Drained::Clean;
         }
         let in_work: usize = self.in_work.iter().map(TaskTracker::len).sum();
-        warn!(in_work, "not everything was settled in time: the broker delivers it again");
+        warn!(
+            in_work,
+            "not everything was settled in time: the broker delivers it again, except in ack mode auto; outputs may have arrived"
+        );
         Drained::Forced
+    }
+
+    /// The grace is over. What its broker forgot when it sent it (ack mode auto) is ours alone: what waits for
+    /// confirmations becomes a dead letter, if that is quick; of the rest the log tells.
+    async fn rescue(&self) {
+        let of = |what: Use| self.producers.iter().filter(move |(of, _)| *of == what).map(|(_, producer)| producer);
+        of(Use::Outputs).for_each(Producer::abandon);
+        let until = Instant::now() + LAST_LETTERS;
+        while of(Use::DeadLetters).any(|producer| producer.unconfirmed() > 0) && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
+        of(Use::DeadLetters).for_each(Producer::abandon);
+        for buffer in self.buffers.iter().filter(|buffer| buffer.must_finish()) {
+            let (waiting, held, _) = buffer.counts();
+            if waiting + held > 0 {
+                error!(waiting, held, "lost: read in ack mode auto and not processed within the grace");
+            }
+        }
     }
 
     /// Waits until every queue has come so far, or until the time is up.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::info;
 
 pub use self::give_back::Rest;
 use self::order::Waiting;
@@ -86,6 +87,7 @@ pub struct Buffer {
     end: Condvar,
     room: Notify,
     stale: AtomicU64,
+    repeats: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl Buffer {
                 end: Condvar::new(),
                 room: Notify::new(),
                 stale: AtomicU64::new(0),
+                repeats: AtomicU64::new(0),
             }
         })
     }
@@ -258,6 +261,12 @@ impl Buffer {
         (state.waiting.len(), held, self.stale.load(Ordering::Relaxed))
     }
 
+    /// Messages of which a session says that they may be processed again unrecognised.
+    #[must_use]
+    pub fn repeats(&self) -> u64 {
+        self.repeats.load(Ordering::Relaxed)
+    }
+
     /// Bytes of all that waits or is held.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -341,6 +350,13 @@ impl Intake for Buffer {
 
     fn forget_stale(&self) {
         self.remove(|delivery| !delivery.alive());
+    }
+
+    fn may_repeat(&self, count: usize) {
+        self.repeats.fetch_add(count as u64, Ordering::Relaxed);
+        if count > 0 {
+            info!(count, "settled, but the broker may not know: may be processed again, or was by another reader");
+        }
     }
 
     fn give_back_overdue(&self) {

@@ -97,6 +97,10 @@ pub trait Settle: Send + Sync + std::fmt::Debug {
     fn lend_back(&self, _number: u64, _message: &Arc<Message>, _max_hold: Duration) -> bool {
         false
     }
+    /// Whether it may be given back for its age: not where others would be processed again for it.
+    fn may_go_back(&self) -> bool {
+        true
+    }
     /// Learns that the message was copied, so that the original can go.
     fn copied(&self, _number: u64, _message: &Arc<Message>) {}
     /// Decides whether it is to be processed: not when its connection is gone, nor when an older
@@ -231,6 +235,12 @@ impl Delivery {
         self.settle.as_ref().is_some_and(|settle| settle.can_ack(self.number, &self.message))
     }
 
+    /// Whether it may be given back for its age; see [`Settle::may_go_back`].
+    #[must_use]
+    pub fn may_go_back(&self) -> bool {
+        self.settle.as_ref().is_none_or(|settle| settle.may_go_back())
+    }
+
     /// How long ago the host read it.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -303,6 +313,8 @@ pub trait Intake: Send + Sync {
     }
     /// Drops the deliveries of connections that are gone: the broker gives them again.
     fn forget_stale(&self) {}
+    /// Learns that this many messages may be processed again, here or by another reader, without anybody noticing.
+    fn may_repeat(&self, _count: usize) {}
     /// Gives back what has waited so long that others should have it.
     fn give_back_overdue(&self) {}
 }

@@ -129,7 +129,11 @@ impl Lane {
                     return self.keep(left);
                 }
             };
-            let Some(next) = self.keep(left).or_else(|| self.start()) else {
+            let next = self.keep(left).or_else(|| {
+                rest = None; // A start rests by itself, and a lane counts once.
+                self.start()
+            });
+            let Some(next) = next else {
                 self.settler.give_up(again, reason);
                 return None;
             };

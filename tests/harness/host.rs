@@ -11,6 +11,7 @@ use stompbox::{
     commands,
     config::Config,
     metrics::ProcessorMetrics,
+    status::Status,
 };
 use tokio::runtime::Runtime;
 
@@ -28,9 +29,18 @@ pub struct Host {
 impl Host {
     /// Starts a configuration; `plugins` is added. Returns when every queue is subscribed.
     pub fn start(config: &Value) -> Self {
+        Self::start_with(config, true)
+    }
+
+    /// The same where the configuration has warnings.
+    pub fn start_warned(config: &Value) -> Self {
+        Self::start_with(config, false)
+    }
+
+    fn start_with(config: &Value, strict: bool) -> Self {
         let mut config = config.clone();
         config["plugins"] = json!([guests::plugins_dir()]);
-        let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();
+        let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), strict, &|_| None).unwrap();
         let prepared = Prepared::new(loaded.config, commands::cache_dir()).unwrap();
         let runtime = commands::runtime().unwrap();
         let running = {
@@ -54,10 +64,27 @@ impl Host {
         wait_until(&format!("{count} messages ended, {did:?}"), || did.ended() >= count);
     }
 
+    /// What there is to know of it.
+    pub fn status(&self) -> Arc<Status> {
+        self.running.as_ref().unwrap().status().clone()
+    }
+
+    /// Messages of a queue that may be processed again unrecognised.
+    pub fn repeats(&self, queue: &str) -> u64 {
+        let status = self.status();
+        let queue = status.queues.iter().find(|status| *status.name == *queue).expect("a queue that is read");
+        queue.buffer.repeats()
+    }
+
     /// Ends in good order.
-    pub fn drain(mut self) -> Drained {
+    pub fn drain(self) -> Drained {
+        self.drain_within(LIMIT)
+    }
+
+    /// Ends in good order if that takes no longer than this.
+    pub fn drain_within(mut self, grace: Duration) -> Drained {
         let (running, runtime) = (self.running.take().unwrap(), self.runtime.take().unwrap());
-        runtime.block_on(running.drain(LIMIT))
+        runtime.block_on(running.drain(grace))
     }
 }
 

@@ -112,6 +112,19 @@ fn in_mode_auto_the_session_acknowledges_for_artemis_and_rabbitmq() {
     }
 }
 
+/// The broker may have got the ACK before the connection broke.
+#[test]
+fn in_mode_auto_what_was_acknowledged_is_processed_also_after_a_break() {
+    let (listener, options) = listen();
+    let consumer = Consumer::start(options, Subscription { ack_mode: AckMode::Auto, ..subscription() });
+    let mut peer = subscribed(&listener, &greeting("1.2", "RabbitMQ/3.10.8"));
+    consumer.hold(|| {
+        message(&mut peer, "7");
+        drop(peer);
+    });
+    assert_eq!(consumer.take().message.headers.get("ack"), Some("7"));
+}
+
 /// RabbitMQ closes the connection of a SUBSCRIBE to a queue that is not there. What is learnt stays learnt.
 #[test]
 fn a_missing_queue_of_rabbitmq_is_declared_by_the_next_connection() {

@@ -100,15 +100,7 @@ impl Collector for Page {
         }
         page.latency(processors)?;
         page.guests(processors)?;
-        for (name, help, value) in BUFFERS {
-            page.gauges(name, help, queues.iter().map(|q| (of_queue(q), value(q))))?;
-        }
-        let stale = queues.iter().map(|q| (of_queue(q), q.buffer.counts().2));
-        page.counters(
-            "buffer_dropped_stale",
-            "Deliveries that ended unprocessed: their session had died, or they came again and were settled before",
-            stale,
-        )?;
+        page.queues(queues)?;
         page.gauges(
             "connection_up",
             "Whether the connection is there: subscribed at this address, or ready to send",
@@ -158,6 +150,25 @@ fn connections(link: &Arc<Link>) -> impl Iterator<Item = (Labels, u64)> {
 struct Writer<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Writer<'_, '_> {
+    /// What waits in the host, and what sessions say of it.
+    fn queues(&mut self, queues: &[QueueStatus]) -> fmt::Result {
+        for (name, help, value) in BUFFERS {
+            self.gauges(name, help, queues.iter().map(|q| (of_queue(q), value(q))))?;
+        }
+        let stale = queues.iter().map(|q| (of_queue(q), q.buffer.counts().2));
+        self.counters(
+            "buffer_dropped_stale",
+            "Deliveries that ended unprocessed: their session had died, or they came again and were settled before",
+            stale,
+        )?;
+        self.counters(
+            "possible_repeats",
+            "Settled messages that may be processed again unrecognised: an ACK was lost with its connection, or \
+             another reader has them",
+            queues.iter().map(|q| (of_queue(q), q.buffer.repeats())),
+        )
+    }
+
     fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,

@@ -29,19 +29,19 @@ pub(super) struct Wiring<'a> {
     host_bytes: Arc<HostBytes>,
     state: &'a State,
     pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
-    by_server: BTreeMap<Sending, Producer>,
+    pub(super) by_server: BTreeMap<Sending, Producer>,
     /// What each connection for sending is, and its task.
     pub(super) producer_tasks: Vec<(Arc<Link>, ProducerTask)>,
     pub(super) consumers: Vec<(Arc<str>, Consumers, watch::Receiver<SessionState>)>,
 }
 
 /// Whose connection to which server, for what.
-type Sending = (Arc<str>, Use, Option<Arc<str>>);
+pub(super) type Sending = (Arc<str>, Use, Option<Arc<str>>);
 
 /// Each VO sends over connections of its own, so that one VO's flow control does not stop another's outputs;
 /// and dead letters have a connection of their own: a broker that stops taking outputs must still take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Use {
+pub(super) enum Use {
     Outputs,
     DeadLetters,
 }
@@ -94,7 +94,7 @@ impl<'a> Wiring<'a> {
                 digest: generation.spec.component.digest().to_owned(),
                 generation: generation.spec.generation,
             },
-            retry: if in_queue.ack_mode == AckMode::Client {
+            retry: if in_queue.ack_mode_in_effect() == AckMode::Client {
                 processor.retry.clone().hurried()
             } else {
                 processor.retry.clone()
@@ -131,13 +131,13 @@ impl<'a> Wiring<'a> {
             max_bytes: queue.max_buffer_bytes,
             window,
             readers,
-            finish_all: queue.ack_mode == AckMode::Auto,
-            finish_held: queue.ack_mode == AckMode::Client,
+            finish_all: queue.ack_mode_in_effect() == AckMode::Auto,
+            finish_held: queue.ack_mode_in_effect() == AckMode::Client,
             lanes: window - queue.max_buffer_len,
             order_by: queue.order_by.as_deref().map(Arc::from),
             max_hold: self.config.max_hold,
             // In ack mode client nothing is kept from others for long.
-            max_rest: if queue.ack_mode == AckMode::Client {
+            max_rest: if queue.ack_mode_in_effect() == AckMode::Client {
                 Duration::ZERO
             } else {
                 MAX_REST.min(self.config.max_hold)
@@ -229,7 +229,7 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
     Subscription {
         queue: queue.name.clone(),
         destination: queue.destination.clone(),
-        ack_mode: queue.ack_mode,
+        ack_mode: queue.ack_mode_in_effect(),
         window,
         report_blocked: queue.buffer_block,
         headers: selector.chain(queue.headers.iter().cloned()).collect(),

@@ -31,7 +31,7 @@ impl Buffer {
     /// Whether a delivery has been here for so long that it must be given back.
     #[must_use]
     pub fn is_overdue(&self, delivery: &Delivery) -> bool {
-        !self.options.finish_all && delivery.age() > self.options.max_hold
+        !self.options.finish_all && delivery.age() > self.options.max_hold && delivery.may_go_back()
     }
 
     /// Lets the broker have an overdue delivery while the answer to what was sent for it is awaited.
@@ -53,7 +53,8 @@ impl Buffer {
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        self.lock().all_rest_since.is_none_or(|since| since.elapsed() < self.options.max_rest)
+        self.options.finish_all
+            || self.lock().all_rest_since.is_none_or(|since| since.elapsed() < self.options.max_rest)
     }
 
     /// Takes out, and drops, what is like this.

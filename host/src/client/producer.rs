@@ -59,6 +59,9 @@ pub trait OnDone: Send {
     /// It is overdue, but the message may have arrived, so `done` will be called. Called every second, under the
     /// producer's lock.
     fn overdue(&mut self) {}
+
+    /// The host ends before there is an answer. Called instead of `done`.
+    fn abandoned(self: Box<Self>) {}
 }
 
 impl<F: FnOnce(Result<(), Rejected>) + Send> OnDone for F {
@@ -101,6 +104,11 @@ impl Producer {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.outbox, &other.outbox)
+    }
+
+    /// The host ends: whoever still waits is told so, and nothing more is sent for them.
+    pub fn abandon(&self) {
+        self.outbox.abandon();
     }
 
     /// How much is neither confirmed nor refused: messages, of which a group counts as one.

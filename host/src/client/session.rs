@@ -75,7 +75,7 @@ impl Session {
     /// Consumes until the phase is over; breaks are logged and mended here.
     pub async fn run(mut self) {
         let end = self.run_epochs().await;
-        self.acks.end();
+        self.intake.may_repeat(self.acks.end());
         self.state.send_replace(end);
     }
 
@@ -85,7 +85,7 @@ impl Session {
             self.stay_away().await;
             let mut opened = None;
             let result = self.one_epoch(&mut opened).await;
-            self.acks.close_epoch(result.is_ok());
+            self.intake.may_repeat(self.acks.close_epoch(result.is_ok()));
             self.intake.forget_stale();
             let error = match result {
                 Ok(End::Over) => return SessionState::Closed,
@@ -209,13 +209,15 @@ impl Session {
     /// Gives what was read to the buffer; where the session acknowledges in the broker's place, after that is
     /// written, so that a host that dies has not processed what comes again.
     async fn hand_over(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
+        let mut written = Ok(());
         if self.acks.admit(batch) {
             self.acks.take_into(&mut epoch.connection)?;
             let silent = |_| ClientError::Silent { what: "room for ACKs", limit: RECEIPT_LIMIT };
-            timeout(RECEIPT_LIMIT, epoch.connection.flush()).await.map_err(silent)??;
+            written = timeout(RECEIPT_LIMIT, epoch.connection.flush()).await.map_err(silent).flatten();
         }
+        // Also after a break: the broker may have got the ACKs, and what comes again counts as a repeat.
         self.intake.push(batch);
-        Ok(())
+        written
     }
 
     fn handle_frames(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {

@@ -130,9 +130,9 @@ impl Processor {
             let message = format!("queue {:?} is disabled, and so is this processor", queue.name);
             fields.warn("in_queue", message);
         }
-        if queue.is_topic() && queue.subscription.is_none() {
+        if queue.is_fleeting() {
             let message = format!(
-                "queue {:?} is a topic: what is sent while the host is not connected is lost; \
+                "queue {:?} is a topic: what is sent while the host is not connected is lost, and its ack mode is auto; \
                  give the queue a durable \"subscription\"",
                 queue.name
             );
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_topic_without_a_durable_subscription_gives_a_warning() {
         let topic = ("queues.q.destination", json!("/topic/doma.panda_idds"));
-        assert_snapshot!(warnings(std::slice::from_ref(&topic)), @r#"processors.p.in_queue: queue "q" is a topic: what is sent while the host is not connected is lost; give the queue a durable "subscription""#);
+        assert_snapshot!(warnings(std::slice::from_ref(&topic)), @r#"processors.p.in_queue: queue "q" is a topic: what is sent while the host is not connected is lost, and its ack mode is auto; give the queue a durable "subscription""#);
         let durable = [("queues.q.subscription", json!("panda")), ("mb_servers.mb.client_id", json!("me"))];
         assert_eq!(warnings(&[vec![topic.clone()], durable.to_vec()].concat()), "");
         assert_eq!(warnings(&[topic, ("processors", json!({}))]), "");

@@ -64,10 +64,19 @@ impl Queue {
         std::iter::once(persistent).chain(self.send_headers.iter().cloned()).collect()
     }
 
-    /// Whether its destination is a topic, which keeps nothing for absent readers.
+    /// Whether the broker keeps nothing of it for absent readers: a topic, or an exchange of RabbitMQ, without a
+    /// durable subscription.
     #[must_use]
-    pub fn is_topic(&self) -> bool {
-        self.destination.starts_with("/topic/")
+    pub fn is_fleeting(&self) -> bool {
+        let fleeting = ["/topic/", "/exchange/"].iter().any(|prefix| self.destination.starts_with(prefix));
+        fleeting && self.subscription.is_none()
+    }
+
+    /// The mode of acknowledgement in effect. What cannot be given back is taken as in mode auto: it is ours
+    /// alone from the moment it is read.
+    #[must_use]
+    pub fn ack_mode_in_effect(&self) -> AckMode {
+        if self.is_fleeting() { AckMode::Auto } else { self.ack_mode }
     }
 
     pub(super) fn read(name: Arc<str>, fields: &Fields<'_>, servers: &BTreeMap<Arc<str>, Arc<Server>>) -> Self {

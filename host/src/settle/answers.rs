@@ -13,13 +13,15 @@ pub(super) struct Pending<F> {
     pub(super) settler: Arc<Settler>,
     pub(super) job: Job,
     pub(super) weight: Weight,
+    /// Whether it is a dead letter: then nothing else is left to try.
+    pub(super) last: bool,
     /// What is done with the answer.
     pub(super) then: F,
 }
 
 impl<F: FnOnce(&Arc<Settler>, Job, Result<(), Rejected>) + Send> OnDone for Pending<F> {
     fn done(self: Box<Self>, fate: Result<(), Rejected>) {
-        let Self { settler, job, weight, then } = *self;
+        let Self { settler, job, weight, then, .. } = *self;
         drop(weight);
         then(&settler, job, fate);
     }
@@ -35,6 +37,14 @@ impl<F: FnOnce(&Arc<Settler>, Job, Result<(), Rejected>) + Send> OnDone for Pend
     fn overdue(&mut self) {
         self.settler.buffer.lend_back(&mut self.job.delivery);
     }
+
+    fn abandoned(self: Box<Self>) {
+        if self.last {
+            self.settler.lost(&self.job);
+        } else {
+            self.settler.abandoned(self.job);
+        }
+    }
 }
 
 /// What several groups have in common.
@@ -46,8 +56,8 @@ pub(super) struct Waiting {
     /// Whether any group arrived.
     confirmed: bool,
     refused: Option<Rejected>,
-    /// Whether any group was taken back unsent.
-    withdrawn: bool,
+    /// What became of groups that got no answer.
+    unanswered: Option<Unanswered>,
     _weight: Weight,
 }
 
@@ -59,10 +69,19 @@ impl Waiting {
             job: Some(job),
             confirmed: false,
             refused: None,
-            withdrawn: false,
+            unanswered: None,
             _weight: weight,
         }))
     }
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unanswered {
+    /// It was taken back unsent.
+    Withdrawn,
+    /// The host ends.
+    Abandoned,
 }
 
 /// One group of several, waiting for its answer.
@@ -88,16 +107,17 @@ impl Part {
         }
         let answer = waiting.refused.take().map_or(Ok(()), Err);
         let (job, outputs) = (waiting.job.take(), waiting.outputs);
-        let (withdrawn, confirmed) = (waiting.withdrawn, waiting.confirmed);
+        let (unanswered, confirmed) = (waiting.unanswered, waiting.confirmed);
         drop(waiting);
         let Some(job) = job else { return };
-        if !withdrawn {
-            return self.settler.sent(job, outputs, answer);
-        }
-        if confirmed {
+        if confirmed && unanswered.is_some() {
             self.settler.metrics.possible_duplicates.add_one();
         }
-        job.delivery.give_back();
+        match unanswered {
+            None => self.settler.sent(job, outputs, answer),
+            Some(Unanswered::Withdrawn) => job.delivery.give_back(),
+            Some(Unanswered::Abandoned) => self.settler.abandoned(job),
+        }
     }
 }
 
@@ -117,7 +137,13 @@ impl OnDone for Part {
 
     fn withdrawn(self: Box<Self>) {
         let mut waiting = self.lock();
-        waiting.withdrawn = true;
+        waiting.unanswered = Some(Unanswered::Withdrawn);
+        self.ended(waiting);
+    }
+
+    fn abandoned(self: Box<Self>) {
+        let mut waiting = self.lock();
+        waiting.unanswered = Some(Unanswered::Abandoned);
         self.ended(waiting);
     }
 

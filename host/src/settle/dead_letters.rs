@@ -40,7 +40,7 @@ impl Settler {
             };
             settler.settle_later(job, happened);
         };
-        let done = Pending { settler: self.clone(), job, weight, then };
+        let done = Pending { settler: self.clone(), job, weight, last: true, then };
         self.dead_letters.send(headers, body, as_bytes, urgent, Box::new(done));
     }
 
@@ -71,12 +71,23 @@ impl Settler {
         job.delivery.kept = Some(Tally::new(&self.kept));
         let reason = Reason::new("dead-letter-refused", "the broker refused the dead letter");
         let kept = self.hold_until(job, Instant::now() + self.retry.max_delay, reason);
-        // In ack mode client the broker has it still.
-        if let Next::RunAgain(job, _) = kept
-            && self.buffer.must_finish()
-        {
-            error!(processor = %self.origin.processor, id = job.delivery.message.id(),
-                   body = %String::from_utf8_lossy(&job.delivery.message.body), "lost: ack mode auto, dead letter refused, host ends");
+        if let Next::RunAgain(job, _) = kept {
+            self.lost(&job);
+        }
+    }
+
+    /// The host ends before the broker confirmed the outputs. What the broker has no more becomes a dead letter,
+    /// although its outputs may have arrived.
+    pub(super) fn abandoned(self: &Arc<Self>, job: Job) {
+        self.give_up(job, Reason::new("not-confirmed", "the host ended before the broker had confirmed the outputs"));
+    }
+
+    /// Nothing is left to try. Where the broker has the message no more, the log is the last who has it.
+    pub(super) fn lost(&self, job: &Job) {
+        if self.buffer.must_finish() {
+            let message = &job.delivery.message;
+            error!(processor = %self.origin.processor, id = message.id(), body = %String::from_utf8_lossy(&message.body),
+                   "lost: ack mode auto, and the host ends before its dead letter is confirmed");
         }
     }
 }

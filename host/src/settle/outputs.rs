@@ -25,7 +25,11 @@ impl Settler {
             Ok(Addressed::One(producer, outgoing)) => {
                 let urgent = !job.more;
                 let then = |settler: &Arc<Self>, job, answer| settler.sent(job, 1, answer);
-                producer.send(outgoing, urgent, Box::new(Pending { settler: self.clone(), job, weight, then }));
+                producer.send(
+                    outgoing,
+                    urgent,
+                    Box::new(Pending { settler: self.clone(), job, weight, last: false, then }),
+                );
             }
             Ok(Addressed::Many(groups)) => self.send_groups(job, groups, weight),
         }

@@ -140,6 +140,10 @@ impl Intake for Counting {
         self.intake.forget_stale();
     }
 
+    fn may_repeat(&self, count: usize) {
+        self.intake.may_repeat(count);
+    }
+
     fn give_back_overdue(&self) {
         self.intake.give_back_overdue();
     }

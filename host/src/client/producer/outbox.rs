@@ -114,6 +114,17 @@ impl Outbox {
         count
     }
 
+    /// Lets go of everything that is not answered.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        let entries = std::mem::take(&mut state.entries);
+        state.first_id += entries.len() as u64;
+        (state.next, state.given, state.unconfirmed) = (0, 0, 0);
+        state.encoded.clear();
+        drop(state);
+        entries.into_iter().flatten().for_each(|entry| entry.done.abandoned());
+    }
+
     pub(super) fn unconfirmed(&self) -> usize {
         self.lock().unconfirmed
     }

@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) epoch: Option<u64>,
     epochs: u64,
     version: Version,
-    flavour: Flavour,
+    pub(super) flavour: Flavour,
     /// The host acknowledges in the broker's place.
     stands_in: bool,
     /// ACK or NACK, and of what.
@@ -126,10 +126,14 @@ impl Acks {
 
     /// Ends the epoch: what was staged is lost with the connection. With `confirmed`, the broker has said
     /// that it knows every ACK. What it may not know, and what is still in work, is remembered.
-    pub(super) fn close_epoch(&self, confirmed: bool) {
+    /// Returns how many may be processed again without being recognised.
+    pub(super) fn close_epoch(&self, confirmed: bool) -> usize {
         let mut state = self.lock();
         state.awaited = None;
-        let Some(epoch) = state.epoch.take() else { return state.staged.clear() };
+        let Some(epoch) = state.epoch.take() else {
+            state.staged.clear();
+            return 0;
+        };
         state.leave = false;
         state.ended = 0;
         if !state.staged.is_empty() {
@@ -140,17 +144,22 @@ impl Acks {
         }
         state.staged.clear();
         let remains = mem::take(&mut state.ledger).close();
+        let unrecognised = remains.unrecognised;
         let (waited, released) = (state.recall.remember(epoch, remains), mem::take(&mut state.released));
+        let repeats = unrecognised + state.recall.take_unreturned(false);
         drop(state);
         drop((waited, released));
+        repeats
     }
 
-    /// The session is over: nothing will be recognised any more.
-    pub(super) fn end(&self) {
+    /// The session is over: nothing will be recognised any more. Returns as [`Acks::close_epoch`].
+    pub(super) fn end(&self) -> usize {
         let mut state = self.lock();
+        let repeats = state.recall.take_unreturned(true);
         let recall = mem::replace(&mut state.recall, Recall::new(0));
         drop(state);
         drop(recall);
+        repeats
     }
 
     /// Numbers what was read together. Where the host acknowledges in the broker's place (ack mode auto), it

@@ -92,6 +92,11 @@ impl Settle for EpochAck {
         nacked
     }
 
+    fn may_go_back(&self) -> bool {
+        // In ack mode client what is settled behind it goes back with it.
+        self.acks.mode != AckMode::Client || self.acks.lock().flavour.has_stable_ids()
+    }
+
     fn copied(&self, number: u64, message: &Arc<Message>) {
         let mut state = self.acks.lock();
         if self.is_open(&state) {

@@ -41,6 +41,8 @@ pub(super) struct Remains {
     pub(super) settled: Vec<Arc<Message>>,
     /// Not ended yet, by number.
     pub(super) in_work: Vec<(u64, Arc<Message>)>,
+    /// How many were settled that the broker may not know of, where they will not be recognised.
+    pub(super) unrecognised: usize,
 }
 
 impl Ledger {
@@ -71,9 +73,9 @@ impl Ledger {
             self.open.remove(&number);
             acks.push(message.clone());
         }
+        let new = acks.get(before..).unwrap_or_default();
+        self.acked += new.len() as u64;
         if self.recognises {
-            let new = acks.get(before..).unwrap_or_default();
-            self.acked += new.len() as u64;
             self.unconfirmed.extend(new.iter().cloned());
         }
     }
@@ -101,7 +103,8 @@ impl Ledger {
 
     /// The broker has confirmed that many.
     pub(super) fn confirm(&mut self, acked: u64) {
-        while self.confirmed < acked && self.unconfirmed.pop_front().is_some() {
+        while self.confirmed < acked {
+            self.unconfirmed.pop_front();
             self.confirmed += 1;
         }
     }
@@ -110,6 +113,8 @@ impl Ledger {
     pub(super) fn close(self) -> Remains {
         let mut remains = Remains::default();
         if !self.recognises {
+            let blocked = self.open.values().filter(|entry| matches!(entry, Entry::Settled(_))).count();
+            remains.unrecognised = usize::try_from(self.acked - self.confirmed).unwrap_or_default() + blocked;
             return remains;
         }
         remains.settled.extend(self.unconfirmed);
@@ -189,5 +194,18 @@ mod tests {
         let mut acks = Vec::new();
         ledger.settle(1, &message, &mut acks);
         assert_eq!((acks.len(), ledger.open.len(), ledger.unconfirmed.len()), (1, 0, 0));
+        assert_eq!(ledger.close().unrecognised, 1);
+    }
+
+    #[test]
+    fn what_will_not_be_recognised_is_counted() {
+        let mut ledger = Ledger::new(true, false);
+        let messages: Vec<_> = (1..=4).map(|id: u64| delivery(&id.to_string()).message.clone()).collect();
+        assert_eq!(messages.iter().map(|message| ledger.admit(message)).last(), Some(4));
+        settle(&mut ledger, &messages, 1);
+        ledger.confirm(ledger.acked());
+        settle(&mut ledger, &messages, 2);
+        settle(&mut ledger, &messages, 4);
+        assert_eq!(ledger.close().unrecognised, 2, "2 is not confirmed, 4 waits for 3");
     }
 }

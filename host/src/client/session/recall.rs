@@ -29,6 +29,8 @@ pub(super) struct Recall {
     /// The ids of settled ones, oldest first.
     settled: VecDeque<String>,
     keep: usize,
+    /// How many of the late ones were forgotten because they did not come again.
+    unreturned: usize,
 }
 
 #[derive(Debug)]
@@ -39,8 +41,14 @@ struct Known {
 
 #[derive(Debug)]
 enum Standing {
-    Settled,
-    InWork { which: Which, waiting: Option<Delivery> },
+    /// `late`: after its connection was gone. If it does not come again, another reader may have processed it.
+    Settled {
+        late: bool,
+    },
+    InWork {
+        which: Which,
+        waiting: Option<Delivery>,
+    },
 }
 
 /// Whether a message was delivered before.
@@ -54,7 +62,7 @@ pub(super) enum Seen {
 impl Recall {
     pub(super) fn new(window: usize) -> Self {
         let keep = window.saturating_mul(2).max(KEEP);
-        Self { flavour: Flavour::Unknown, known: HashMap::new(), settled: VecDeque::new(), keep }
+        Self { flavour: Flavour::Unknown, known: HashMap::new(), settled: VecDeque::new(), keep, unreturned: 0 }
     }
 
     /// Which broker's ids are read from now on.
@@ -66,11 +74,11 @@ impl Recall {
     pub(super) fn remember(&mut self, epoch: u64, remains: Remains) -> Vec<Delivery> {
         let waiting = self.known.values_mut().filter_map(|known| match &mut known.standing {
             Standing::InWork { waiting, .. } => waiting.take(),
-            Standing::Settled => None,
+            Standing::Settled { .. } => None,
         });
         let waiting = waiting.collect();
         for message in remains.settled {
-            self.settle(&message);
+            self.settle(&message, false);
         }
         for (number, message) in remains.in_work {
             let Some(id) = self.flavour.stable_id(message.id()) else { continue };
@@ -81,16 +89,25 @@ impl Recall {
         waiting
     }
 
-    fn settle(&mut self, message: &Message) {
+    fn settle(&mut self, message: &Message, late: bool) {
         let Some(id) = self.flavour.stable_id(message.id()) else { return };
-        self.known.insert(id.to_owned(), Known { print: print(message), standing: Standing::Settled });
+        self.known.insert(id.to_owned(), Known { print: print(message), standing: Standing::Settled { late } });
         self.settled.push_back(id.to_owned());
         if self.settled.len() > self.keep
             && let Some(oldest) = self.settled.pop_front()
-            && matches!(self.known.get(&oldest), Some(Known { standing: Standing::Settled, .. }))
+            && let Some(Known { standing: Standing::Settled { late }, .. }) = self.known.get(&oldest)
         {
+            self.unreturned += usize::from(*late);
             self.known.remove(&oldest);
         }
+    }
+
+    /// How many have been settled after their connection was gone and have not come again, of those that are
+    /// forgotten; with `all`, of those that are remembered, too.
+    pub(super) fn take_unreturned(&mut self, all: bool) -> usize {
+        let late = |known: &&Known| matches!(known.standing, Standing::Settled { late: true });
+        let remembered = if all { self.known.values().filter(late).count() } else { 0 };
+        std::mem::take(&mut self.unreturned) + remembered
     }
 
     /// Whether an older connection delivered this message. That it was settled is told once.
@@ -104,7 +121,7 @@ impl Recall {
         match self.known.get(id).filter(|known| marked && known.print == print(message)).map(|known| &known.standing) {
             None => Seen::Unknown,
             Some(Standing::InWork { .. }) => Seen::InWork,
-            Some(Standing::Settled) => {
+            Some(Standing::Settled { .. }) => {
                 self.known.remove(id);
                 Seen::Settled
             }
@@ -146,7 +163,7 @@ impl Recall {
             _ => None,
         };
         if settled && waiting.is_none() {
-            self.settle(message);
+            self.settle(message, true);
         }
         (true, waiting)
     }
@@ -185,7 +202,7 @@ mod tests {
     fn recall() -> Recall {
         let mut recall = Recall::new(10);
         recall.set_flavour(Flavour::ActiveMq);
-        let remains = Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))] };
+        let remains = Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))], unrecognised: 0 };
         assert!(recall.remember(1, remains).is_empty());
         recall
     }
@@ -233,16 +250,31 @@ mod tests {
     fn one_that_waited_ends_with_its_epoch_and_the_first_is_still_in_work() {
         let mut recall = recall();
         assert!(recall.wait(delivery("busy", "body", "true")).is_none());
-        let remains = Remains { settled: vec![], in_work: vec![(3, message("busy"))] };
+        let remains = Remains { settled: vec![], in_work: vec![(3, message("busy"))], unrecognised: 0 };
         assert_eq!(recall.remember(2, remains).len(), 1);
         assert!(recall.knows((1, 7), &message("busy")) && !recall.knows((2, 3), &message("busy")));
+    }
+
+    #[test]
+    fn what_was_settled_late_and_never_came_again_is_counted() {
+        let (mut there, mut gone) = (recall(), recall());
+        for recall in [&mut there, &mut gone] {
+            recall.end((1, 7), &message("busy"), true);
+        }
+        there.seen(&delivery("busy", "body", "true").message);
+        assert_eq!((there.take_unreturned(true), gone.take_unreturned(true)), (0, 1));
+        for number in 0..=KEEP {
+            gone.remember(2, Remains { settled: vec![message(&number.to_string())], ..Remains::default() });
+        }
+        assert_eq!((gone.take_unreturned(false), gone.take_unreturned(true)), (1, 0));
     }
 
     #[test]
     fn it_is_bounded() {
         let mut recall = recall();
         for number in 0..KEEP * 3 {
-            recall.remember(2, Remains { settled: vec![message(&number.to_string())], in_work: vec![] });
+            recall
+                .remember(2, Remains { settled: vec![message(&number.to_string())], in_work: vec![], unrecognised: 0 });
         }
         assert_eq!((recall.known.len(), recall.settled.len()), (KEEP + 1, KEEP));
     }
@@ -251,7 +283,10 @@ mod tests {
     fn a_broker_without_stable_ids_is_never_believed() {
         let mut recall = Recall::new(10);
         recall.set_flavour(Flavour::RabbitMq);
-        recall.remember(1, Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))] });
+        recall.remember(
+            1,
+            Remains { settled: vec![message("done")], in_work: vec![(7, message("busy"))], unrecognised: 0 },
+        );
         assert!(recall.known.is_empty());
     }
 }
