@@ -4,6 +4,7 @@
 mod durable;
 mod facts;
 mod host_client;
+mod idle;
 mod routing;
 mod sends;
 

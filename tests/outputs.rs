@@ -1,6 +1,8 @@
 //! Outputs on their way: where they go, that several of one message stand or fall together, what names them.
 
+mod refused;
 mod scripted;
+mod servers;
 
 use std::collections::BTreeSet;
 

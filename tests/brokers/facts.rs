@@ -239,6 +239,27 @@ fn rabbitmq_keeps_acks_of_a_client_that_unsubscribes_disconnects_and_reads_on() 
     assert_eq!(target.drain(&queue).len(), 300);
 }
 
+/// The bad way: a client that acknowledges a hundred messages and closes, when so much is unread that the broker
+/// waits for it. Returns whether more comes again than it has not acknowledged.
+fn acks_are_forgotten(target: &Target) -> bool {
+    let queue = Target::destination("unread");
+    target.client().send_all(&queue, &vec!["x".repeat(40 << 10); 600]).unwrap();
+    let mut client = subscribed(target, &queue, INDIVIDUAL, &[("prefetch-count", "600")]);
+    let taken = client.read(100, LIMIT).unwrap();
+    let acks = taken.iter().map(|m| format!("ACK\nid:{}\n\n\0", m.header("ack").unwrap()));
+    client.write(acks.collect::<String>().as_bytes()).unwrap();
+    drop(client);
+    let mut next = subscribed(target, &queue, INDIVIDUAL, &[]);
+    assert_eq!(next.read(500, LIMIT).unwrap().len(), 500);
+    !next.read(1, QUIET).unwrap().is_empty()
+}
+
+#[test]
+fn rabbitmq_forgets_acks_of_a_connection_closed_with_unread_data() {
+    let target = Target::rabbitmq();
+    assert!((0..20).any(|_| acks_are_forgotten(&target)), "never");
+}
+
 /// Something that cannot be: ActiveMQ keeps the connection for what comes next, the others close it.
 #[test]
 fn only_activemq_keeps_a_connection_after_an_error() {

@@ -70,6 +70,21 @@ fn activemq_confirms_a_commit_although_a_send_in_it_was_wrong() {
     assert_eq!(confirmed(nowhere, false), ("ERROR ERROR".into(), String::new()), "all or none");
 }
 
+/// With or without the other messages; but the refused one has no receipt, and an ERROR that names it.
+#[test]
+fn artemis_may_confirm_a_commit_although_a_send_in_it_was_refused() {
+    let target = Target::artemis();
+    let confirmed = |_| {
+        let queue = Target::destination("refused");
+        let refused = queue.replace("/queue/", "/queue/refused.");
+        let frames = commit(&target, &[(&queue, "good"), (&refused, "bad")], true);
+        let bad: Vec<_> = frames.iter().filter(|frame| frame.header("receipt-id") == Some("bad")).collect();
+        assert_eq!(bad.iter().map(|frame| &*frame.command).collect::<Vec<_>>(), ["ERROR"]);
+        answers(&frames).contains(&"commit") || texts(&target.drain(&queue)) == ["good"]
+    };
+    assert!((0..30).any(confirmed));
+}
+
 /// What a subscriber sees of `content-length`, of one SEND with it and one without.
 #[test]
 fn content_length_makes_bytes_of_text_on_activemq() {
@@ -138,5 +153,37 @@ fn only_rabbitmq_ignores_selectors() {
         let got =
             client.read(expected, LIMIT).unwrap().len() + client.read(1, Duration::from_millis(300)).unwrap().len();
         assert_eq!(got, expected);
+    }
+}
+
+/// Of two SENDs with receipts the first is refused.
+#[test]
+fn only_artemis_names_the_receipt_of_a_refused_send() {
+    let refused = Target::destination("x").replace("/queue/", "/queue/refused.");
+    for (target, names) in [(Target::artemis(), true), (Target::rabbitmq(), false)] {
+        let routed = [("destination", refused.as_str()), ("destination-type", "ANYCAST")];
+        let answer = target.client().exchange("SEND", &routed, b"x").unwrap();
+        assert_eq!((answer.command.as_str(), answer.header("receipt-id").is_some()), ("ERROR", names), "{answer:?}");
+    }
+}
+
+/// How many messages come before the RECEIPT of a SEND on the connection of a client that reads a queue.
+fn messages_before_a_receipt(target: &Target) -> usize {
+    let (queue, other) = (Target::destination("many"), Target::destination("other"));
+    target.client().send_all(&queue, &vec!["x".repeat(100 << 10); 200]).unwrap();
+    let mut client = target.client();
+    let window = if target.is_artemis() { "consumer-window-size:-1\nsubscription-type:ANYCAST\n" } else { "" };
+    client.write(format!("SUBSCRIBE\nid:1\nack:client\ndestination:{queue}\n{window}\n\0").as_bytes()).unwrap();
+    assert_eq!(client.read(1, LIMIT).unwrap().len(), 1);
+    let answer = client.exchange("SEND", &[("destination", &other), ("persistent", "true")], b"x").unwrap();
+    assert_eq!(answer.command, "RECEIPT");
+    client.read(200, Duration::ZERO).unwrap().len()
+}
+
+/// So a client that sends on it and stops reading gets no RECEIPT.
+#[test]
+fn a_receipt_may_stand_behind_messages_of_the_same_connection() {
+    for target in [Target::activemq(), Target::rabbitmq(), Target::artemis()] {
+        assert!((0..10).any(|_| messages_before_a_receipt(&target) > 1));
     }
 }

@@ -61,8 +61,9 @@ impl Proxy {
 
     /// How many frames with this command the clients have sent.
     pub fn count(&self, command: &str) -> usize {
-        let said = self.shared.state.lock().unwrap();
-        String::from_utf8_lossy(&said.said).lines().filter(|line| line.trim_start_matches('\0') == command).count()
+        let state = self.shared.state.lock().unwrap();
+        let frames = state.said.split(|byte| *byte == 0);
+        frames.filter(|frame| String::from_utf8_lossy(frame).trim_start().lines().next() == Some(command)).count()
     }
 }
 

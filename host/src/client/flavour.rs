@@ -217,6 +217,13 @@ impl Flavour {
         matches!(self, Self::ActiveMq | Self::Artemis | Self::Embedded)
     }
 
+    /// Whether a SEND in a transaction needs a receipt of its own: Artemis may carry out a COMMIT without a SEND that
+    /// it refuses, and confirm it before it says so.
+    #[must_use]
+    pub fn receipts_in_transactions(self) -> bool {
+        self == Self::Artemis
+    }
+
     /// The header of a SEND by which the broker confirms and drops one that it has already; none where there is no
     /// such thing, or not in a transaction: there Artemis would drop the innocent SENDs with it.
     #[must_use]

@@ -2,7 +2,8 @@
 //!
 //! A group holds all its messages until the last is confirmed, since the broker is known only when it is
 //! encoded and may be another one after a break. Where the broker can, it becomes a transaction: BEGIN,
-//! SENDs without receipts, COMMIT with one, in one piece. Elsewhere each SEND has a receipt of its own.
+//! SENDs, COMMIT with a receipt, in one piece. Elsewhere, and where a COMMIT is not to be trusted, each SEND has a
+//! receipt of its own.
 
 use bytes::BytesMut;
 
@@ -33,6 +34,10 @@ pub(super) struct Group {
     transaction: bool,
     /// Whether it is in one on this connection.
     pub(super) in_transaction: bool,
+    /// Whether each message has a receipt of its own on this connection.
+    each: bool,
+    /// Whether no COMMIT is awaited.
+    committed: bool,
     /// What the broker said to the first part that it refused.
     refused: Option<String>,
 }
@@ -95,16 +100,18 @@ impl Entry {
     pub(super) fn answer(&mut self, part: Option<usize>, result: Result<(), String>) -> Fate {
         match (&mut self.load, part) {
             (Load::One(_), None) => Fate::Done(result),
-            (Load::Group(group), None) if group.in_transaction => Fate::Done(result),
-            (Load::Group(group), Some(part)) if !group.in_transaction => group.answer(part, result),
-            _ => Fate::Unknown,
+            (Load::One(_), Some(_)) => Fate::Unknown,
+            (Load::Group(group), part) => group.answer(part, result),
         }
     }
 
     /// The connection is gone: why it is refused now, if it is; else it is sent again, as a suspect.
     pub(super) fn cut(&mut self, why: &str) -> Option<String> {
         if let Load::Group(group) = &mut self.load {
-            group.in_transaction = false;
+            if std::mem::take(&mut group.in_transaction) && group.each {
+                // Without its COMMIT that was worth nothing.
+                group.parts.iter_mut().for_each(|part| part.answered = false);
+            }
             // What is left of it would be sent for nothing.
             if let Some(refused) = group.refused.take() {
                 return Some(refused);
@@ -152,13 +159,15 @@ impl Load {
 impl Group {
     pub(super) fn new(messages: Vec<Outgoing>, transaction: bool) -> Self {
         let parts = messages.into_iter().map(|outgoing| Part { outgoing, answered: false }).collect();
-        Self { parts, transaction, in_transaction: false, refused: None }
+        Self { parts, transaction, in_transaction: false, each: false, committed: false, refused: None }
     }
 
     /// What an earlier connection confirmed is not sent again.
     fn encode(&mut self, output: &mut BytesMut, peer: Peer<'_>, id: u64, resent: bool) -> Result<(), EncodeError> {
         let missing = self.parts.iter().filter(|part| !part.answered).count();
         self.in_transaction = self.transaction && peer.link.flavour.transactions() && missing > 1;
+        self.each = !self.in_transaction || peer.link.flavour.receipts_in_transactions();
+        self.committed = !self.in_transaction;
         let name = id.to_string();
         let control = |output: &mut BytesMut, command, receipt: Option<&str>| {
             let headers = [("transaction", name.as_str())].into_iter().chain(receipt.map(|id| ("receipt", id)));
@@ -168,27 +177,31 @@ impl Group {
             control(output, Command::Begin, None)?;
         }
         for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.answered) {
-            let receipt;
-            let tie = if self.in_transaction {
-                Tie::Transaction(&name)
-            } else {
-                receipt = format!("{name}.{index}");
-                Tie::Receipt(&receipt)
+            let receipt = format!("{name}.{index}");
+            let tie = match (self.in_transaction, self.each) {
+                (false, _) => Tie::Receipt(&receipt),
+                (true, false) => Tie::Transaction(&name),
+                (true, true) => Tie::Both(&name, &receipt),
             };
             part.outgoing.encode(output, peer, tie, resent)?;
         }
         if self.in_transaction { control(output, Command::Commit, Some(&name)) } else { Ok(()) }
     }
 
-    fn answer(&mut self, part: usize, result: Result<(), String>) -> Fate {
-        match self.parts.get_mut(part) {
-            Some(part) if !part.answered => part.answered = true,
+    /// Without a number it is the COMMIT that is answered.
+    fn answer(&mut self, part: Option<usize>, result: Result<(), String>) -> Fate {
+        let answered = match part {
+            None => Some(&mut self.committed),
+            Some(part) => self.parts.get_mut(part).filter(|_| self.each).map(|part| &mut part.answered),
+        };
+        match answered {
+            Some(answered) if !*answered => *answered = true,
             _ => return Fate::Unknown,
         }
         if let Err(detail) = result {
             self.refused.get_or_insert(detail);
         }
-        if self.parts.iter().any(|part| !part.answered) {
+        if !self.committed || self.each && self.parts.iter().any(|part| !part.answered) {
             return Fate::Waits;
         }
         Fate::Done(self.refused.take().map_or(Ok(()), Err))

@@ -96,6 +96,8 @@ pub(super) enum Tie<'a> {
     Receipt(&'a str),
     /// The transaction whose COMMIT is confirmed.
     Transaction(&'a str),
+    /// The transaction, and a receipt of its own besides.
+    Both(&'a str, &'a str),
 }
 
 impl Outgoing {
@@ -113,11 +115,14 @@ impl Outgoing {
         let destination = if existing { as_existing(&request.destination) } else { (&*request.destination).into() };
         let length = request.as_bytes.then_some(request.body.len()).or_else(|| content_length(&request.body));
         let length = length.map(|length| length.to_string());
-        let (tie, in_transaction) = match tie {
-            Tie::Receipt(id) => (("receipt", id), false),
-            Tie::Transaction(name) => (("transaction", name), true),
+        let (transaction, receipt) = match tie {
+            Tie::Receipt(id) => (None, Some(id)),
+            Tie::Transaction(name) => (Some(name), None),
+            Tie::Both(name, id) => (Some(name), Some(id)),
         };
-        let own = [("destination", &*destination), tie];
+        let in_transaction = transaction.is_some();
+        let tie = transaction.map(|name| ("transaction", name)).into_iter().chain(receipt.map(|id| ("receipt", id)));
+        let own = [("destination", &*destination)].into_iter().chain(tie);
         let length = length.as_deref().map(|length| ("content-length", length));
         let resent = resent.then_some(("stompbox_resent", "true"));
         let id = self.id.as_ref().map(|id| ("stompbox_id", id.as_str()));
@@ -127,7 +132,7 @@ impl Outgoing {
         // A length of the caller's would end the body elsewhere.
         let given = given.filter(|(name, _)| name != "content-length");
         let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
-        let all = own.into_iter().chain(length).chain(resent).chain(id).chain(duplicate).chain(given);
+        let all = own.chain(length).chain(resent).chain(id).chain(duplicate).chain(given);
         let all = all.chain(link.flavour.declaration(&request.destination));
         encode(output, link.version, Command::Send, all, &request.body)?;
         if let Some(queue) = &self.told_as {

@@ -184,7 +184,7 @@ fn only_a_suspect_is_refused_at_a_cut() {
 
 #[test]
 fn a_group_is_one_transaction_where_the_broker_has_them() {
-    for flavour in [Flavour::ActiveMq, Flavour::Artemis, Flavour::Embedded] {
+    for flavour in [Flavour::ActiveMq, Flavour::Embedded] {
         let fixture = Fixture::connected_to(flavour);
         fixture.send_group("g", &["a", "b"], true);
         fixture.send("next");
@@ -288,6 +288,37 @@ fn a_complaint_refuses_the_transaction_that_is_answered_next() {
         assert!(fixture.outbox.answer(id, Ok(())));
     }
     assert_eq!(fixture.answered(), [("first", true), ("bad", false), ("good", true)]);
+}
+
+/// Artemis may confirm the COMMIT of a transaction before it refuses a SEND of it.
+#[test]
+fn on_artemis_each_send_of_a_transaction_has_a_receipt_too() {
+    let fixture = Fixture::connected_to(Flavour::Artemis);
+    fixture.send_group("good", &["a", "b"], true);
+    fixture.send_group("bad", &["c", "d"], true);
+    let good = ["BEGIN  0 -", "SEND a 0 0.0", "SEND b 0 0.1", "COMMIT  0 0"];
+    assert_eq!(shape(&fixture.written())[..4], good);
+    for id in ["0.0", "0", "0.1", "1.0", "1"] {
+        assert_eq!(fixture.answered(), [], "{id} is missing");
+        assert!(fixture.outbox.answer(id, Ok(())) && !fixture.outbox.answer(id, Ok(())), "{id}: once");
+        if id == "0.1" {
+            assert_eq!(fixture.answered(), [("good", true)]);
+        }
+    }
+    assert!(fixture.outbox.answer("1.1", Err("no rights".into())));
+    assert_eq!(fixture.answered(), [("bad", false)]);
+}
+
+/// What had its receipt was not committed.
+#[test]
+fn on_artemis_a_transaction_that_was_cut_goes_whole() {
+    let fixture = Fixture::connected_to(Flavour::Artemis);
+    fixture.send_group("g", &["a", "b"], true);
+    fixture.written();
+    assert!(fixture.outbox.answer("0.0", Ok(())));
+    fixture.outbox.disconnected("cut");
+    fixture.outbox.connected(link(Flavour::Artemis));
+    assert_eq!(shape(&fixture.written()), ["BEGIN  0 -", "SEND a 0 0.0", "SEND b 0 0.1", "COMMIT  0 0"]);
 }
 
 /// The two ERRORs come in either order; the next transaction is innocent.
