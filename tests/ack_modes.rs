@@ -1,15 +1,19 @@
 //! The three ack modes with many lanes, on every broker (`ack_mode`).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stompbox::app::Drained;
 
 use crate::harness::{
-    host::{Host, One, wait_until},
+    host::{Host, LIMIT, One, wait_until},
     messages::{numbered, texts},
+    proxy::Proxy,
     target::{Target, on_every_broker},
 };
+
+/// How long a test watches for something that must not come.
+const QUIET: Duration = Duration::from_millis(700);
 
 on_every_broker! {
     ack_mode_client_settles_everything_with_many_lanes
@@ -18,6 +22,9 @@ on_every_broker! {
     ack_mode_client_keeps_no_retry_for_long
     ack_mode_client_gives_the_window_back_while_a_service_is_away
     a_drain_in_ack_mode_client_repeats_nothing
+    after_a_crash_ack_mode_auto_repeats_nothing_that_was_read
+    after_a_crash_ack_mode_client_repeats_all_from_the_first_that_was_not_settled
+    after_a_crash_ack_mode_client_individual_repeats_what_was_not_settled
 }
 
 fn one(target: &Target, class: &str, ack_mode: &str, extra: serde_json::Value) -> One {
@@ -88,4 +95,37 @@ fn a_drain_in_ack_mode_client_repeats_nothing(target: &Target) {
     assert!(began.elapsed().as_secs() < 30);
     let all = [target.drain(&one.to), target.drain(&one.from)].concat();
     assert_eq!(texts(&all), numbered(500), "settled or with the broker, never both");
+}
+
+fn after_a_crash_ack_mode_auto_repeats_nothing_that_was_read(target: &Target) {
+    comes_again_after_a_crash(target, "auto", &[]);
+}
+
+fn after_a_crash_ack_mode_client_repeats_all_from_the_first_that_was_not_settled(target: &Target) {
+    comes_again_after_a_crash(target, "client", &["1", "2", "3", "4", "sleep"]);
+}
+
+fn after_a_crash_ack_mode_client_individual_repeats_what_was_not_settled(target: &Target) {
+    comes_again_after_a_crash(target, "client-individual", &["sleep"]);
+}
+
+/// The host dies while one lane is at the first message and the other has settled all behind it.
+fn comes_again_after_a_crash(target: &Target, ack_mode: &str, expected: &[&str]) {
+    let limits = json!({"time_ms": 600_000});
+    let mut one = one(target, "SleepOn", ack_mode, json!({"n_threads": 2, "limits": limits}));
+    let proxy = Proxy::to(target.address);
+    one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &["sleep", "1", "2", "3", "4"]).unwrap();
+    let did = host.did("one");
+    wait_until("all but the first are settled", || (did.calls.get(), did.ended()) == (5, 4));
+    if ack_mode == "client-individual" {
+        wait_until("their ACKs are written", || proxy.count("ACK") == 4);
+    }
+    drop(host);
+    let mut next = target.client();
+    next.subscribe(&one.from, "client-individual", &[]).unwrap();
+    let mut came = next.read(expected.len(), LIMIT).unwrap();
+    came.extend(next.read(1, QUIET).unwrap());
+    assert_eq!(texts(&came), expected);
 }

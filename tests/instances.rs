@@ -11,9 +11,10 @@ use stompbox::app::Drained;
 
 use crate::harness::{
     client::Msg,
-    host::{Host, One},
+    host::{Host, One, wait_until},
     target::Target,
 };
+use crate::operate::{admin, metric};
 
 /// Gives messages to one processor; returns the bodies of its outputs in order.
 fn answers(class: &str, extra: Value, bodies: &[&str]) -> Vec<String> {
@@ -55,6 +56,20 @@ fn each_lane_has_an_instance_of_its_own() {
         let seen = counts.iter().filter(|seen| **seen == count).count();
         assert!((1..=lanes).contains(&seen), "{count} was counted {seen} times by {lanes} instances");
     }
+}
+
+/// Of five messages three are in work at once, and none has ended; the others wait.
+#[test]
+fn n_threads_is_how_many_calls_run_at_once() {
+    let (target, address) = (Target::embedded(), admin());
+    let mut one = One::new(&target, "Sleep", json!({"n_threads": 3, "limits": {"time_ms": 600_000}}));
+    one.config["admin"] = json!({"listen": address});
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &["x"; 5]).unwrap();
+    let waiting = "stompbox_buffer_waiting{queue=\"in\",server=\"mb\",vo=\"\"}";
+    let did = host.did("one");
+    wait_until("three are in work", || did.calls.get() >= 3 && metric(address, waiting) <= 2.0);
+    assert_eq!((did.calls.get(), did.ended(), metric(address, waiting)), (3, 0, 2.0));
 }
 
 #[test]

@@ -1,16 +1,22 @@
 //! What the host has had for longer than `max_hold_s` without running it is with its broker again: what waits for a
 //! lane, for its retry, for a service, or for the server of its outputs.
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use serde_json::{Value, json};
 use stompbox::{app::Drained, dev_broker::Faults};
 
-use crate::harness::{
-    host::{Host, LIMIT, One, wait_until},
-    messages::{numbered, texts},
-    proxy::Proxy,
-    target::{Target, on_every_broker},
+use crate::{
+    harness::{
+        host::{Host, LIMIT, One, wait_until},
+        messages::{numbered, texts},
+        proxy::Proxy,
+        target::{Target, on_every_broker},
+    },
+    operate::{admin, metric},
 };
 
 on_every_broker! {
@@ -124,14 +130,17 @@ fn speak(silent: &Target) {
 /// The output may have arrived: its input is with the broker, and recognised when it comes again.
 #[test]
 fn an_input_whose_output_is_not_confirmed_goes_back_and_is_processed_once() {
-    let (target, silent) = (Target::embedded(), silent());
-    let one = sends_to(&target, silent.server());
+    let (target, silent, address) = (Target::embedded(), silent(), admin());
+    let mut one = sends_to(&target, silent.server());
+    one.config["admin"] = json!({"listen": address});
     let host = Host::start(&one.config);
     target.client().send(&one.from, &[], b"x").unwrap();
     wait_until("it was given back twice", || target.handle().stats().redelivered >= 2);
     speak(&silent);
     host.wait_ended("one", 1);
     let did = host.did("one");
+    let stale = "stompbox_buffer_dropped_stale_total{queue=\"in\",server=\"mb\",vo=\"\"}";
+    assert!(metric(address, stale) >= 1.0, "it came again while it was in work");
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.calls.get(), did.forwarded.get(), did.possible_duplicates.get()), (1, 1, 0));
     assert_eq!(target.drain(&one.from).len(), 0);
@@ -140,14 +149,20 @@ fn an_input_whose_output_is_not_confirmed_goes_back_and_is_processed_once() {
 /// RabbitMQ gives a message no id that stays, so it is processed again, and counted.
 #[test]
 fn where_ids_are_new_each_time_an_input_that_goes_back_may_be_doubled() {
-    let (target, silent) = (Target::rabbitmq(), silent());
-    let one = sends_to(&target, silent.server());
+    let (target, silent, address) = (Target::rabbitmq(), silent(), admin());
+    let mut one = sends_to(&target, silent.server());
+    one.config["admin"] = json!({"listen": address});
     let host = Host::start(&one.config);
     target.client().send_all(&one.from, &["x"]).unwrap();
     let did = host.did("one");
     wait_until("it came again", || did.calls.get() >= 2);
+    let level = |name: &str| metric(address, &format!("stompbox_unconfirmed_{name}{{processor=\"one\",vo=\"\"}}"));
+    wait_until("outputs are unconfirmed", || level("messages") >= 2.0 && level("bytes") >= 2.0);
     speak(&silent);
     wait_until("one is settled", || did.forwarded.get() == 1);
+    let doubled = "stompbox_messages_settled_total{processor=\"one\",vo=\"\",outcome=\"possible_duplicate\"}";
+    wait_until("the other is counted", || metric(address, doubled) >= 1.0);
+    wait_until("all is confirmed", || (level("messages"), level("bytes")) == (0.0, 0.0));
     assert_eq!(host.drain(), Drained::Clean);
     assert!(did.possible_duplicates.get() >= 1, "{did:?}");
     assert_eq!(target.drain(&one.from).len(), 0);
@@ -171,4 +186,18 @@ fn lanes_that_wait_for_confirmations_keep_nothing_from_others() {
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.calls.get(), did.possible_duplicates.get()), (9, 0));
+}
+
+/// Fourteen tries: with the default of 30 s they would take minutes.
+#[test]
+fn guard_period_bounds_the_pauses_between_tries() {
+    let (target, nobody) = (Target::embedded(), TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let address = nobody.local_addr().unwrap();
+    let _host = Host::start(&sends_to(&target, json!({"host_port_list": [address.to_string()]})).config);
+    let tries = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        // Each is closed without a word.
+        scope.spawn(|| (0..14).for_each(|_| drop((nobody.accept().unwrap(), tries.fetch_add(1, Ordering::Relaxed)))));
+        wait_until("fourteen tries", || tries.load(Ordering::Relaxed) == 14);
+    });
 }

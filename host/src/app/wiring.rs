@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn ack_mode_is_that_of_the_subscription() {
+        for (word, mode) in
+            [("auto", AckMode::Auto), ("client", AckMode::Client), ("client-individual", AckMode::ClientIndividual)]
+        {
+            let config = config(json!({}), json!({"ack_mode": word}));
+            assert_eq!(subscription(&config.queues["q"], 1).ack_mode, mode);
+        }
+    }
+
+    #[test]
     fn verbose_of_a_queue_is_verbose_of_its_connections() {
         let config = config(json!({}), json!({"verbose": true}));
         assert!(consuming_options(&config, &config.queues["q"]).verbose);

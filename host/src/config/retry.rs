@@ -23,3 +23,28 @@ pub(super) fn read(fields: &Fields<'_>) -> RetryPolicy {
         max_time: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::tests::config;
+
+    #[test]
+    fn each_parameter_of_retry_reaches_the_policy_of_the_processor() {
+        let retry = json!({"max_attempts": 3, "min_delay_ms": 5, "max_delay_ms": 10, "max_unavailable_s": 7});
+        let policy = RetryPolicy {
+            max_attempts: 3,
+            min_delay: Duration::from_millis(5),
+            max_delay: Duration::from_millis(10),
+            max_unavailable: Duration::from_secs(7),
+            max_time: None,
+        };
+        for object in ["queues.q.retry", "processors.p.retry"] {
+            assert_eq!(config(&[(object, retry.clone())]).processors["p"].retry, policy, "{object}");
+        }
+    }
+}

@@ -36,6 +36,16 @@ processor! {
     }
 }
 
+processor! {
+    /// Sleeps for an hour on a message whose body contains "sleep"; else forwards.
+    SleepOn: |message| {
+        if message.body.windows(5).any(|bytes| bytes == b"sleep") {
+            std::thread::sleep(Duration::from_secs(3_600));
+        }
+        forward(message)
+    }
+}
+
 /// Loops for ever in initialize.
 #[derive(Debug)]
 pub struct SpinInit;
@@ -127,7 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_word_spins() {
+    fn only_the_word_spins_or_sleeps() {
         assert_eq!(SpinOn.process(testing::message("spi n")), Ok(vec![Output::new("spi n")]));
+        assert_eq!(SleepOn.process(testing::message("slee p")), Ok(vec![Output::new("slee p")]));
     }
 }
