@@ -7,9 +7,11 @@ use stompbox::app::Drained;
 
 use crate::harness::{
     activemq::ActiveMq,
+    artemis::Artemis,
     host::{Host, One, wait_until},
     messages::{Expected, status_cases},
     python,
+    rabbitmq::RabbitMq,
     target::Target,
 };
 
@@ -31,25 +33,46 @@ fn document(target: &Target) -> Value {
     config
 }
 
+/// An Artemis of the test's own, by the acceptor that plain clients need.
+fn prefixed(broker: &Artemis) -> Target {
+    let mut target = Target::real(broker);
+    target.address = broker.prefixed();
+    target
+}
+
 #[test]
 fn the_documents_configuration_works_on_activemq_with_pandas_sender() {
-    let broker = ActiveMq::own().unwrap();
-    let target = Target::real(&broker);
-    let host = Host::start(&document(&target));
+    the_documents_configuration_works(&Target::real(&ActiveMq::own().unwrap()));
+}
+
+#[test]
+fn the_documents_configuration_works_on_rabbitmq_with_pandas_sender() {
+    the_documents_configuration_works(&Target::real(&RabbitMq::own().unwrap()));
+}
+
+#[test]
+fn the_documents_configuration_works_on_artemis_with_pandas_sender() {
+    let broker = Artemis::own().unwrap();
+    the_documents_configuration_works(&prefixed(&broker));
+}
+
+/// Its names are fixed, so the broker must be the test's own.
+fn the_documents_configuration_works(target: &Target) {
+    let host = Host::start(&document(target));
     let statuses: Vec<_> = status_cases(300, 5);
     let mut lines: Vec<String> = statuses.iter().map(|case| String::from_utf8(case.body.clone()).unwrap()).collect();
     lines.push("this is not JSON".into());
-    python::send("send_panda.py", broker.address(), "/queue/jedi_jobtaskstatus", &lines).unwrap();
+    python::send("send_panda.py", target.address, "/queue/jedi_jobtaskstatus", &lines).unwrap();
     python::send(
         "send_stomp.py",
-        broker.address(),
+        target.address,
         "/queue/jedi_contents_feeder",
         &[json!({"msg_type": "jedi_contents_feeder", "taskid": 5}).to_string()],
     )
     .unwrap();
     python::send(
         "send_stomp.py",
-        broker.address(),
+        target.address,
         "/queue/Consumer.jedi.atlas.idds",
         &[json!({"msg_type": "work_processing"}).to_string()],
     )
@@ -70,12 +93,25 @@ fn the_documents_configuration_works_on_activemq_with_pandas_sender() {
     assert_eq!(target.drain("/queue/jedi_jobtaskstatus").len(), 0);
 }
 
-/// The same with an `out_queue`, and in the document's default ack mode: outputs are read back.
 #[test]
-fn with_an_out_queue_the_outputs_arrive() {
-    let target = Target::activemq();
+fn with_an_out_queue_the_outputs_arrive_on_activemq() {
+    with_an_out_queue_the_outputs_arrive(&Target::activemq());
+}
+
+#[test]
+fn with_an_out_queue_the_outputs_arrive_on_rabbitmq() {
+    with_an_out_queue_the_outputs_arrive(&Target::rabbitmq());
+}
+
+#[test]
+fn with_an_out_queue_the_outputs_arrive_on_artemis() {
+    with_an_out_queue_the_outputs_arrive(&Target::artemis_prefixed());
+}
+
+/// The same with an `out_queue`, and in the document's default ack mode: outputs are read back.
+fn with_an_out_queue_the_outputs_arrive(target: &Target) {
     let (from, to) = (Target::destination("jobtaskstatus"), Target::destination("panda_idds"));
-    let mut config = document(&target);
+    let mut config = document(target);
     config["queues"] = json!({
         "jedi_jobtaskstatus": {"server": "internal_mb", "destination": from},
         "out": {"server": "internal_mb", "destination": to}

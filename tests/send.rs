@@ -11,6 +11,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use stompbox::{
+    dev_broker::Faults,
+    sender::{SendError, Sender},
+};
 
 use crate::{
     harness::{
@@ -294,4 +298,39 @@ fn persistent_and_send_headers_of_the_queue_apply() {
     assert_eq!(received.lines_but_receipt(), ["destination:/queue/x", "kind:x", "persistent:false", "vo:atlas"]);
     peer.serve("DISCONNECT").unwrap();
     assert_eq!(end(child).0, Some(0));
+}
+
+/// What a Rust program does with the API, as its documentation shows it.
+#[test]
+fn the_api_for_rust_tells_what_became_of_each_message() {
+    let (target, dir) = (Target::embedded(), tempfile::tempdir().unwrap());
+    let (config, destination) = config(&target, &json!({}));
+    let file = write(dir.path(), &config);
+    let faults = |faults| target.handle().set_faults(faults);
+    stompbox::commands::runtime().unwrap().block_on(async {
+        assert!(Sender::load(&file, "no such queue").is_err());
+        let sender = Sender::load(&file, "q").unwrap().in_flight(2);
+        let mut confirmations = Vec::new();
+        for number in 0..5 {
+            confirmations.push(sender.send(number.to_string(), &[("priority".into(), "7".into())]).await.unwrap());
+        }
+        for confirmation in confirmations {
+            confirmation.await.unwrap();
+        }
+        faults(Faults { refuse_destinations: vec![destination.clone()], ..Faults::default() });
+        let refused = sender.send("refused", &[]).await.unwrap().await;
+        assert!(matches!(refused, Err(SendError::Refused(_))), "{refused:?}");
+        faults(Faults { drop_receipts: true, ..Faults::default() });
+        let mut waiting = sender.send("5", &[]).await.unwrap();
+        target.handle().wait_for(|broker| broker.queue_depth(&destination).waiting == 6).await;
+        assert!(waiting.now().is_none(), "it arrived, but nobody has said so");
+        faults(Faults::default());
+        target.handle().cut_all();
+        sender.finish().await;
+        assert!(matches!(waiting.now(), Some(Ok(()))), "finish waits for all");
+    });
+    let mut sent = target.drain(&destination);
+    assert_eq!(sent[0].header("priority"), Some("7"));
+    sent.dedup_by_key(|message| message.text());
+    assert_eq!(sent.iter().map(Msg::text).collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
 }

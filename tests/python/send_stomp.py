@@ -31,7 +31,7 @@ def main(host, port, username, passcode, destination, path):
     with open(path, encoding="utf-8") as file:
         bodies = file.read().splitlines()
     receipts = Receipts(f"r{number}" for number in range(len(bodies)))
-    connection = stomp.Connection12([(host, int(port))], auto_content_length=False)
+    connection = stomp.Connection12([(host, int(port))], vhost="/", auto_content_length=False)
     connection.set_listener("receipts", receipts)
     connection.connect(username, passcode, wait=True)
     for number, body in enumerate(bodies):
