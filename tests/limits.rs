@@ -6,6 +6,7 @@ use stompbox::app::Drained;
 use crate::harness::{
     client::Client,
     host::{Host, One, wait_until},
+    messages::numbered,
     target::Target,
 };
 
@@ -38,14 +39,14 @@ impl Pair {
         wait_until("the neighbour's message", || two.forwarded.get() > before);
     }
 
-    /// Waits for the dead letter, drains, and returns the letter's code and detail.
-    fn end(self) -> (String, String) {
+    /// Waits for the dead letters, drains, and returns code and detail of the first.
+    fn end(self, letters: u64) -> (String, String) {
         let (one, two) = (self.host.did("one"), self.host.did("two"));
-        wait_until("the dead letter", || one.dead_lettered.get() == 1);
+        wait_until("the dead letters", || one.dead_lettered.get() == letters);
         self.echo(&mut self.target.client());
         assert_eq!(self.host.drain(), Drained::Clean);
         let dead = self.target.drain(&self.bad.dead);
-        assert_eq!(dead.len(), 1);
+        assert_eq!(dead.len() as u64, letters);
         let header = |name: &str| dead[0].header(name).unwrap().to_owned();
         assert_eq!(self.target.drain(&self.neighbour.to).len() as u64, two.forwarded.get());
         (header("stompbox_error_code"), header("stompbox_error_detail"))
@@ -59,25 +60,26 @@ fn dead_letter_code(class: &str, extra: Value) -> (String, String) {
     let mut client = pair.target.client();
     pair.echo(&mut client);
     client.send(&pair.bad.from, &[], b"x").unwrap();
-    pair.end()
+    pair.end(1)
 }
 
-/// Runs one call that lasts until its deadline, and 20 messages of the neighbour meanwhile, one after the
-/// other; returns the code of the dead letter.
+/// Runs calls that last until their deadline, more than there are CPU permits, and 20 messages of the neighbour
+/// meanwhile, one after the other; returns the code of the dead letters.
 fn neighbour_works_during(class: &str) -> String {
+    let lanes = std::thread::available_parallelism().unwrap().get() as u64 + 2;
     let limits = json!({"fuel": 1_000_000_000_000_u64, "time_ms": 3_000});
-    let pair = Pair::start(class, json!({"limits": limits, "retry": {"max_attempts": 1}}));
+    let pair = Pair::start(class, json!({"limits": limits, "retry": {"max_attempts": 1}, "n_threads": lanes}));
     let mut client = pair.target.client();
-    client.send(&pair.bad.from, &[], b"x").unwrap();
+    client.send_all(&pair.bad.from, &numbered(lanes as usize)).unwrap();
     let one = pair.host.did("one");
-    wait_until("the bad call has begun", || one.calls.get() == 1);
+    wait_until("the bad calls have begun", || one.calls.get() == lanes);
     for number in 1..=20 {
         pair.echo(&mut client);
         let bad = (one.calls.get(), one.failures.get(), one.dead_lettered.get());
-        assert_eq!(bad, (1, 0, 0), "after {number} messages the bad call still runs");
+        assert_eq!(bad, (lanes, 0, 0), "after {number} messages the bad calls still run");
     }
     assert_eq!(pair.host.did("two").forwarded.get(), 20);
-    pair.end().0
+    pair.end(lanes).0
 }
 
 #[test]
@@ -159,4 +161,34 @@ fn unavailable_for_too_long_is_a_failed_attempt() {
     host.wait_ended("one", 1);
     assert_eq!(host.did("one").dead_lettered.get(), 1);
     assert_eq!(host.drain(), Drained::Clean);
+}
+
+/// A VO with 30 busy lanes and one with a single lane: each has the time that it can use, not a thirtieth.
+#[test]
+fn a_single_lane_gets_its_share_beside_thirty_of_another_vo() {
+    const MESSAGES: u64 = 100;
+    let target = Target::embedded();
+    let work = |vo: &str, lanes: u64| json!({"vo": vo, "n_threads": lanes, "params": {"steps": 3_000_000}});
+    let mut big = One::new(&target, "Work", work("big", 30));
+    let small = One::new(&target, "Work", work("small", 1));
+    for (key, from) in [("in2", "in"), ("out2", "out")] {
+        big.config["queues"][key] = small.config["queues"][from].clone();
+    }
+    let mut two = small.config["processors"]["one"].clone();
+    (two["in_queue"], two["out_queue"]) = (json!("in2"), json!("out2"));
+    big.config["processors"]["two"] = two;
+    big.config["vos"] = json!({"big": {"queues": ["in", "out"]}, "small": {"queues": ["in2", "out2"]}});
+    let host = Host::start(&big.config);
+    let mut client = target.client();
+    client.send_all(&big.from, &numbered(5_000)).unwrap();
+    let (one, two) = (host.did("one"), host.did("two"));
+    wait_until("all thirty work", || one.forwarded.get() >= 60);
+    client.send_all(&small.from, &numbered(MESSAGES as usize)).unwrap();
+    let before = one.forwarded.get();
+    wait_until("the small one is through", || two.forwarded.get() == MESSAGES);
+    let meanwhile = one.forwarded.get() - before;
+    println!("the single lane did {MESSAGES} messages, the thirty {meanwhile}");
+    // By turns of lanes it would be 3,000.
+    assert!(meanwhile < MESSAGES * 8, "{meanwhile} of the thirty lanes to {MESSAGES} of the single one");
+    drop(host);
 }

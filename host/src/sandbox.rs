@@ -21,6 +21,7 @@ pub mod limits;
 mod load_error;
 mod lookup;
 mod output;
+mod permits;
 mod spec;
 mod state;
 mod text;

@@ -16,6 +16,7 @@ use super::{
     cache::Cache,
     component::Loaded,
     host_api,
+    permits::Permits,
     state::State,
     ticker::{Running, Ticker},
     wasi,
@@ -65,6 +66,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
     ticker: Ticker,
+    permits: Arc<Permits>,
     cache: Option<Cache>,
     /// The components that live, by digest: a thousand processors of one component share its code.
     loaded: Mutex<HashMap<String, Weak<Loaded>>>,
@@ -91,8 +93,10 @@ impl Engine {
         let linker = linker(&wasmtime).map_err(|e| SandboxError::Link(e.into()))?;
         let ticker = Ticker::start(wasmtime.weak()).map_err(SandboxError::Ticker)?;
         let cache = config.cache_dir.and_then(Cache::open_or_warn);
-        let loaded = Mutex::default();
-        Ok(Self(Arc::new(Inner { wasmtime, linker, ticker, cache, loaded })))
+        // One more than cores: while one guest waits for memory or is being changed, another can run.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (permits, loaded) = (Permits::new(cores + 1), Mutex::default());
+        Ok(Self(Arc::new(Inner { wasmtime, linker, ticker, permits, cache, loaded })))
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -105,6 +109,10 @@ impl Engine {
 
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.0.cache.as_ref()
+    }
+
+    pub(crate) fn permits(&self) -> &Arc<Permits> {
+        &self.0.permits
     }
 
     /// Announces a call: the epoch advances until what this returns is dropped.

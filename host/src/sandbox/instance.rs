@@ -25,7 +25,7 @@ use super::{
     load_error::LoadError,
     output::{self, Answer, Checked},
     spec::{SMALL_BUDGET, Spec},
-    state::{Budget, State, arm, new_store},
+    state::{Budget, State, arm, new_store, run},
     text::one_line,
 };
 use crate::{
@@ -80,6 +80,8 @@ struct Live {
     entry: LiveEntry,
     /// How long the start took: a fresh processor pays it out of the limits of its message.
     start_time: Duration,
+    /// Whose permits it runs under.
+    tenant: usize,
 }
 
 enum LiveEntry {
@@ -103,13 +105,16 @@ impl Instance {
         let budget = spec.start_budget();
         let (component, counters) = (&spec.component, Arc::clone(&spec.counters));
         let log = GuestLog::new(Arc::clone(&spec.processor), Arc::clone(&spec.vo), Arc::clone(&counters));
-        let mut store = new_store(&component.loaded().engine, &spec.limits, log, counters);
-        let begun = Clock::now();
-        let started = start(&mut store, spec, budget);
+        let engine = &component.loaded().engine;
+        let mut store = new_store(engine, &spec.limits, log, counters);
+        let tenant = engine.permits().tenant(&spec.vo);
+        let started = start(&mut store, spec, budget, tenant);
         store.data().log.end();
         let (lifecycle, entry) = started?;
-        let (spec, start_time) = (Arc::clone(spec), begun.elapsed());
-        Ok(Self(Box::new(Live { spec, store, lifecycle, entry, start_time })))
+        // By the deadline, which moves while it waits for a permit.
+        let left = store.data().deadline.saturating_duration_since(Clock::now());
+        let (spec, start_time) = (Arc::clone(spec), budget.time.saturating_sub(left));
+        Ok(Self(Box::new(Live { spec, store, lifecycle, entry, start_time, tenant })))
     }
 
     /// Gives the instance a message.
@@ -139,11 +144,10 @@ impl Instance {
 
     /// Lets the instance say farewell; it has one second, and its failure is only logged.
     pub fn terminate(mut self) {
-        let Live { spec, store, lifecycle, .. } = &mut *self.0;
-        let ended = arm(store, SMALL_BUDGET, spec.limits.log_bytes).and_then(|()| {
-            let _running = spec.component.loaded().engine.running();
-            lifecycle.call_terminate(&mut *store)
-        });
+        let Live { spec, store, lifecycle, tenant, .. } = &mut *self.0;
+        let engine = &spec.component.loaded().engine;
+        let ended = arm(store, SMALL_BUDGET, spec.limits.log_bytes)
+            .and_then(|()| run(store, engine, *tenant, |store| lifecycle.call_terminate(store)));
         store.data().log.end();
         if let Err(error) = ended {
             let error = classify(&error, store, SMALL_BUDGET);
@@ -156,13 +160,12 @@ impl Instance {
         mut self,
         enter: impl FnOnce(&LiveEntry, &mut Store<State>) -> wasmtime::Result<Answer>,
     ) -> Result<Called, Failed> {
-        let Live { spec, store, entry, start_time, .. } = &mut *self.0;
+        let Live { spec, store, entry, start_time, tenant, .. } = &mut *self.0;
         let budget = spec.message_budget();
         let left = if spec.fresh { left_over(store, budget, *start_time) } else { budget };
-        let answer = arm(store, left, spec.limits.log_bytes).and_then(|()| {
-            let _running = spec.component.loaded().engine.running();
-            enter(entry, store)
-        });
+        let engine = &spec.component.loaded().engine;
+        let answer = arm(store, left, spec.limits.log_bytes)
+            .and_then(|()| run(store, engine, *tenant, |store| enter(entry, store)));
         store.data().log.end();
         let fuel = budget.fuel.saturating_sub(store.get_fuel().unwrap_or_default());
         let checked = match answer {
@@ -183,8 +186,13 @@ fn left_over(store: &Store<State>, budget: Budget, start_time: Duration) -> Budg
 }
 
 /// Instantiates and initializes.
-fn start(store: &mut Store<State>, spec: &Spec, budget: Budget) -> Result<(lifecycle::Guest, LiveEntry), StartError> {
-    let bare = instantiate(store, &spec.component, budget, spec.limits.log_bytes)?;
+fn start(
+    store: &mut Store<State>,
+    spec: &Spec,
+    budget: Budget,
+    tenant: usize,
+) -> Result<(lifecycle::Guest, LiveEntry), StartError> {
+    let bare = instantiate(store, &spec.component, budget, spec.limits.log_bytes, tenant)?;
     let guests =
         guests(store, &spec.component, &bare).map_err(|error| StartError::Failed(classify(&error, store, budget)))?;
     let queues: Vec<&str> = spec.out_queues.iter().map(|queue| &**queue).collect();
@@ -197,8 +205,8 @@ fn start(store: &mut Store<State>, spec: &Spec, budget: Budget) -> Result<(lifec
         params: &spec.params,
         extra: &[],
     };
-    let _running = spec.component.loaded().engine.running();
-    match guests.0.call_initialize(&mut *store, context) {
+    let engine = &spec.component.loaded().engine;
+    match run(store, engine, tenant, |store| guests.0.call_initialize(store, context)) {
         Ok(Ok(())) => Ok(guests),
         Ok(Err(refusal)) => Err(StartError::Initialize(one_line(&refusal, 1 << 10).into_owned())),
         Err(error) => Err(StartError::Failed(classify(&error, store, budget))),
@@ -211,12 +219,11 @@ fn instantiate(
     component: &Component,
     budget: Budget,
     log_bytes: usize,
+    tenant: usize,
 ) -> Result<Bare, StartError> {
     let loaded = component.loaded();
-    let made = arm(store, budget, log_bytes).and_then(|()| {
-        let _running = loaded.engine.running();
-        loaded.pre.instantiate(&mut *store)
-    });
+    let made = arm(store, budget, log_bytes)
+        .and_then(|()| run(store, &loaded.engine, tenant, |store| loaded.pre.instantiate(store)));
     made.map_err(|error| match error.downcast_ref::<PoolConcurrencyLimitError>() {
         Some(full) => StartError::Full(full.to_string()),
         None => StartError::Failed(classify(&error, store, budget)),
@@ -255,15 +262,16 @@ pub(crate) fn describe_within(
     let log = GuestLog::new(label.into(), "".into(), Arc::clone(&counters));
     let loaded = component.loaded();
     let mut store = new_store(&loaded.engine, limits, log, counters);
-    let bare = instantiate(&mut store, component, budget, limits.log_bytes);
+    let tenant = loaded.engine.permits().tenant(&"".into());
+    let bare = instantiate(&mut store, component, budget, limits.log_bytes, tenant);
     let bare = bare.map_err(|error| match error {
         StartError::Failed(error) => LoadError::Describe(error),
         StartError::Initialize(text) | StartError::Full(text) => LoadError::Full(text),
     })?;
-    let described = loaded.lifecycle.load(&mut store, &bare).and_then(|lifecycle| {
-        let _running = loaded.engine.running();
-        lifecycle.call_describe(&mut store)
-    });
+    let described = loaded
+        .lifecycle
+        .load(&mut store, &bare)
+        .and_then(|lifecycle| run(&mut store, &loaded.engine, tenant, |store| lifecycle.call_describe(store)));
     store.data().log.end();
     described.map(Description::from).map_err(|error| LoadError::Describe(classify(&error, &store, budget)))
 }

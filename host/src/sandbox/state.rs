@@ -9,13 +9,7 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline, component::ResourceTable}
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    counters::Counters,
-    engine::Engine,
-    guest_log::GuestLog,
-    limiter::Limiter,
-    limits::Limits,
-    ticker::{TICK, ticks},
-    wasi,
+    counters::Counters, engine::Engine, guest_log::GuestLog, limiter::Limiter, limits::Limits, permits::Permit, wasi,
 };
 
 /// Handles of host resources (streams, pollables) that an instance can hold.
@@ -35,6 +29,8 @@ pub(crate) struct State {
     /// When the running call must have ended.
     pub(crate) deadline: Instant,
     pub(super) table: ResourceTable,
+    /// The right to run, while a call does.
+    pub(super) permit: Option<Permit>,
     wasi: WasiCtx,
 }
 
@@ -59,7 +55,7 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, log: Arc<GuestLog>, co
     table.set_max_capacity(MAX_RESOURCES);
     let wasi = wasi::nothing_granted(&log);
     let limiter = Limiter::new(limits.memory_bytes, limits.table_elements);
-    let state = State { log, counters, limiter, deadline: Instant::now(), table, wasi };
+    let state = State { log, counters, limiter, deadline: Instant::now(), table, permit: None, wasi };
     let mut store = Store::new(engine.wasmtime(), state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(check_deadline);
@@ -69,10 +65,31 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, log: Arc<GuestLog>, co
     store
 }
 
+/// Runs something of a guest, within what is left of the budget: with a CPU permit of this tenant, under the
+/// ticking clock.
+pub(crate) fn run<T>(
+    store: &mut Store<State>,
+    engine: &Engine,
+    tenant: usize,
+    guest: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+) -> wasmtime::Result<T> {
+    let waiting = Instant::now();
+    let permit = engine.permits().take(tenant);
+    let state = store.data_mut();
+    state.permit = Some(permit);
+    state.deadline += waiting.elapsed();
+    let running = engine.running();
+    let result = guest(store);
+    drop(running);
+    store.data_mut().permit = None;
+    result
+}
+
 /// Gives the store a new budget: called before anything of a guest runs.
 pub(crate) fn arm(store: &mut Store<State>, budget: Budget, log_bytes: usize) -> wasmtime::Result<()> {
     store.set_fuel(budget.fuel)?;
-    store.set_epoch_deadline(ticks(budget.time));
+    // At each tick the call is asked, for its deadline and for others that wait for its permit.
+    store.set_epoch_deadline(1);
     let state = store.data_mut();
     let now = Instant::now();
     // A limit beyond what the clock can say is no limit; a year is one.
@@ -83,13 +100,16 @@ pub(crate) fn arm(store: &mut Store<State>, budget: Budget, log_bytes: usize) ->
     Ok(())
 }
 
-/// Asked when the epoch reaches the deadline in ticks: the clock decides, so that a deadline is never
-/// early, and late by at most the tick that is under way and the next one.
+/// Asked at each tick: the clock decides, so that a deadline is never early, and late by at most the tick that is
+/// under way and the next one. Time without a permit does not count.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of the callback")]
-fn check_deadline(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
-    let left = store.data().deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
+fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let state = store.data_mut();
+    if state.deadline <= Instant::now() {
         return Ok(UpdateDeadline::Interrupt);
     }
-    Ok(UpdateDeadline::Continue(ticks(left.min(TICK * 1_000))))
+    if let Some(permit) = &mut state.permit {
+        state.deadline += permit.offer();
+    }
+    Ok(UpdateDeadline::Continue(1))
 }

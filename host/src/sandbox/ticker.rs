@@ -22,12 +22,6 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// must not pay for waking it with each one.
 const IDLE_TICKS: u32 = 20;
 
-/// Returns how many ticks cover `time`, rounded up, at least one.
-pub(crate) fn ticks(time: Duration) -> u64 {
-    let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX).clamp(1, u64::from(u32::MAX))
-}
-
 /// What callers and the thread share.
 #[derive(Debug, Default)]
 struct Shared {
@@ -108,20 +102,4 @@ fn park(shared: &Shared) {
         thread::park();
     }
     shared.parked.store(false, SeqCst);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::ticks;
-
-    #[test]
-    fn ticks_round_up_and_never_overflow() {
-        assert_eq!(ticks(Duration::ZERO), 1);
-        assert_eq!(ticks(Duration::from_millis(5)), 1);
-        assert_eq!(ticks(Duration::from_micros(5_001)), 2);
-        assert_eq!(ticks(Duration::from_secs(10)), 2_000);
-        assert_eq!(ticks(Duration::MAX), u64::from(u32::MAX));
-    }
 }

@@ -16,6 +16,7 @@ use wasmtime_wasi::{
 
 use super::{
     guest_log::{GuestLog, GuestStream, Stream},
+    permits::Permit,
     state::State,
 };
 
@@ -41,7 +42,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     linker.allow_shadowing(true);
     poll::add_to_linker::<State, BoundedPoll>(linker, |state| Bounded {
         table: &mut state.table,
-        deadline: state.deadline,
+        deadline: &mut state.deadline,
+        permit: &mut state.permit,
     })?;
     linker.allow_shadowing(false);
     Ok(())
@@ -66,7 +68,8 @@ struct BoundedPoll;
 /// What a wait needs: the pollables, and when it must end.
 struct Bounded<'a> {
     table: &'a mut ResourceTable,
-    deadline: Instant,
+    deadline: &'a mut Instant,
+    permit: &'a mut Option<Permit>,
 }
 
 impl HasData for BoundedPoll {
@@ -74,20 +77,28 @@ impl HasData for BoundedPoll {
 }
 
 impl Bounded<'_> {
-    /// Waits for `ready` on this thread, at most until the deadline.
-    fn wait<T>(deadline: Instant, ready: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
-        in_tokio(async {
-            match tokio::time::timeout_at(deadline.into(), ready).await {
+    /// Waits for `ready` on this thread, at most until the deadline; others may run meanwhile.
+    fn wait<T>(&mut self, ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>) -> wasmtime::Result<T> {
+        let (deadline, table) = (*self.deadline, &mut *self.table);
+        let lent = self.permit.take().map(Permit::lend);
+        let result = in_tokio(async {
+            match tokio::time::timeout_at(deadline.into(), ready(table)).await {
                 Ok(result) => result,
                 Err(_) => Err(DeadlinePassed.into()),
             }
-        })
+        });
+        if let Some(lent) = lent {
+            let waiting = Instant::now();
+            *self.permit = Some(lent.take_again());
+            *self.deadline += waiting.elapsed();
+        }
+        result
     }
 }
 
 impl poll::Host for Bounded<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        Self::wait(self.deadline, async_wasi::io::poll::Host::poll(self.table, pollables))
+        self.wait(async |table| async_wasi::io::poll::Host::poll(table, pollables).await)
     }
 }
 
@@ -97,7 +108,7 @@ impl poll::HostPollable for Bounded<'_> {
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        Self::wait(self.deadline, async_wasi::io::poll::HostPollable::block(self.table, pollable))
+        self.wait(async |table| async_wasi::io::poll::HostPollable::block(table, pollable).await)
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

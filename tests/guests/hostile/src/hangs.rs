@@ -116,6 +116,34 @@ impl Processor for Slow {
     }
 }
 
+/// Takes `params.steps` steps on each message, whatever the time, then forwards.
+#[derive(Debug)]
+pub struct Work {
+    steps: u64,
+}
+
+impl Processor for Work {
+    const NAME: &'static str = "Work";
+    const SUMMARY: &'static str = "Takes `params.steps` steps on each message, then forwards.";
+
+    fn initialize(context: &Context) -> Result<Self, String> {
+        let WorkParams { steps } = context.params()?;
+        Ok(Work { steps })
+    }
+
+    fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
+        for step in 0..self.steps {
+            black_box(step);
+        }
+        forward(message)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct WorkParams {
+    steps: u64,
+}
+
 fn spin() -> ! {
     loop {
         spin_loop();

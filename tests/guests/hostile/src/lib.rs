@@ -15,7 +15,7 @@ mod snoops;
 pub use answers::{AwayTwice, Echo, FanOut, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
 pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
 pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
-pub use hangs::{Sleep, SleepOn, Slow, Spin, SpinInit, SpinOn, SpinTerminate};
+pub use hangs::{Sleep, SleepOn, Slow, Spin, SpinInit, SpinOn, SpinTerminate, Work};
 pub use keeps::Count;
 pub use snoops::{ClockAndRandom, Snoop};
 
@@ -44,6 +44,7 @@ stompbox_sdk::export!(
     SpinInit,
     SpinOn,
     SpinTerminate,
+    Work,
     Count,
     ClockAndRandom,
     Snoop,
