@@ -111,7 +111,8 @@ fn after_a_crash_ack_mode_client_individual_repeats_what_was_not_settled(target:
 
 /// The host dies while one lane is at the first message and the other has settled all behind it.
 fn comes_again_after_a_crash(target: &Target, ack_mode: &str, expected: &[&str]) {
-    let limits = json!({"time_ms": 600_000});
+    // Its thread sleeps on until then, with the instance of a dead host.
+    let limits = json!({"time_ms": 60_000});
     let mut one = one(target, "SleepOn", ack_mode, json!({"n_threads": 2, "limits": limits}));
     let proxy = Proxy::to(target.address);
     one.config["mb_servers"]["mb"] = target.server_by(proxy.address);

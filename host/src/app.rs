@@ -322,7 +322,7 @@ impl Running {
         self.tasks.close();
         // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.
         let _ = timeout(CLOSING_LIMIT, self.tasks.wait()).await;
-        if let Some(admin) = self.admin {
+        if let Some(admin) = &self.admin {
             admin.abort();
         }
         if settled && self.consumers.iter().all(|queue| *queue.borrow() == SessionState::Closed) {
@@ -377,5 +377,13 @@ impl Running {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// A host that is dropped without a drain takes nothing more: its lanes end with what they do.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.sources.stop();
+        self.buffers.iter().for_each(|buffer| buffer.close());
     }
 }
