@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stompbox::{app::Drained, dev_broker::Faults};
+use stompbox::app::Drained;
 
 use crate::harness::{
     host::{Host, One, wait_until},
@@ -17,23 +17,10 @@ on_every_broker! {
     a_forced_end_in_ack_mode_auto_makes_dead_letters
 }
 
-/// A server that takes outputs and does not confirm them until [`speak`].
-fn silent() -> Target {
-    let silent = Target::embedded();
-    silent.handle().set_faults(Faults { drop_receipts: true, ..Faults::default() });
-    silent
-}
-
-fn speak(silent: &Target) {
-    silent.handle().set_faults(Faults::default());
-    silent.handle().cut_all();
-}
-
 /// A processor whose outputs go to another server, and that gives back after a second.
 fn sends_to(target: &Target, class: &str, server: Value) -> One {
     let mut one = One::new(target, class, json!({}));
-    one.config["mb_servers"]["other"] = server;
-    one.config["queues"]["out"]["server"] = json!("other");
+    one.send_to(server);
     one.config["guard_period"] = json!(0.1);
     one.config["max_hold_s"] = json!(1);
     one
@@ -46,7 +33,7 @@ fn outlast_max_hold() {
 
 /// The broker keeps nothing of a topic: what was given back, or came while the host was away by itself, would be gone.
 fn a_topic_loses_nothing_while_lanes_wait(target: &Target) {
-    let silent = silent();
+    let silent = Target::silent();
     let mut one = sends_to(target, "Echo", silent.server());
     let topic = one.from.replace("/queue/", "/topic/");
     one.config["queues"]["in"] = json!({"server": "mb", "destination": topic, "max_buffer_len": 1});
@@ -55,7 +42,7 @@ fn a_topic_loses_nothing_while_lanes_wait(target: &Target) {
     let did = host.did("one");
     wait_until("the lane has some", || did.calls.get() >= 2);
     outlast_max_hold();
-    speak(&silent);
+    silent.speak();
     host.wait_ended("one", 9);
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.calls.get(), did.forwarded.get()), (9, 9));
@@ -63,7 +50,7 @@ fn a_topic_loses_nothing_while_lanes_wait(target: &Target) {
 
 /// What the broker forgot when it was read, and what nobody confirms, is not lost with the host.
 fn a_forced_end_in_ack_mode_auto_makes_dead_letters(target: &Target) {
-    let silent = silent();
+    let silent = Target::silent();
     let mut one = sends_to(target, "Echo", silent.server());
     one.config["queues"]["in"]["ack_mode"] = json!("auto");
     let host = Host::start(&one.config);
@@ -79,7 +66,7 @@ fn a_forced_end_in_ack_mode_auto_makes_dead_letters(target: &Target) {
 /// RabbitMQ's ids do not tell: what was settled behind a message that waits is processed again after a break.
 #[test]
 fn what_a_cumulative_ack_never_covered_is_counted_where_ids_are_new() {
-    let (target, silent) = (Target::rabbitmq(), silent());
+    let (target, silent) = (Target::rabbitmq(), Target::silent());
     let proxy = Proxy::to(target.address);
     let mut one = sends_to(&target, "FanOut", silent.server());
     let near = format!("{}.near", one.from);
@@ -98,7 +85,7 @@ fn what_a_cumulative_ack_never_covered_is_counted_where_ids_are_new() {
     proxy.cut_all();
     wait_until("all come again", || did.forwarded.get() == 6);
     assert_eq!(host.repeats("in"), 3);
-    speak(&silent);
+    silent.speak();
     wait_until("all are settled", || did.forwarded.get() + did.possible_duplicates.get() == 8);
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!(target.drain(&one.from).len(), 0);
@@ -107,7 +94,7 @@ fn what_a_cumulative_ack_never_covered_is_counted_where_ids_are_new() {
 /// What was lent back went to another reader of the queue.
 #[test]
 fn what_another_reader_got_is_counted() {
-    let (target, silent) = (Target::embedded(), silent());
+    let (target, silent) = (Target::embedded(), Target::silent());
     let first = sends_to(&target, "Echo", silent.server());
     let host = Host::start(&first.config);
     target.client().send(&first.from, &[], b"x").unwrap();
@@ -118,7 +105,7 @@ fn what_another_reader_got_is_counted() {
     let other = Host::start(&second);
     let did_other = other.did("one");
     wait_until("the other has processed it", || did_other.forwarded.get() == 1);
-    speak(&silent);
+    silent.speak();
     host.wait_ended("one", 1);
     let status = host.status();
     assert_eq!((host.drain(), other.drain()), (Drained::Clean, Drained::Clean));

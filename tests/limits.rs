@@ -22,11 +22,8 @@ impl Pair {
     fn start(class: &str, extra: Value) -> Self {
         let target = Target::embedded();
         let mut bad = One::new(&target, class, extra);
-        let neighbour = One::new(&target, "Echo", json!({"in_queue": "in2", "out_queue": "out2"}));
-        for (key, from) in [("in2", "in"), ("out2", "out")] {
-            bad.config["queues"][key] = neighbour.config["queues"][from].clone();
-        }
-        bad.config["processors"]["two"] = neighbour.config["processors"]["one"].clone();
+        let neighbour = One::new(&target, "Echo", json!({}));
+        bad.add(&neighbour);
         let host = Host::start(&bad.config);
         Self { target, bad, neighbour, host }
     }
@@ -171,12 +168,7 @@ fn a_single_lane_gets_its_share_beside_thirty_of_another_vo() {
     let work = |vo: &str, lanes: u64| json!({"vo": vo, "n_threads": lanes, "params": {"steps": 3_000_000}});
     let mut big = One::new(&target, "Work", work("big", 30));
     let small = One::new(&target, "Work", work("small", 1));
-    for (key, from) in [("in2", "in"), ("out2", "out")] {
-        big.config["queues"][key] = small.config["queues"][from].clone();
-    }
-    let mut two = small.config["processors"]["one"].clone();
-    (two["in_queue"], two["out_queue"]) = (json!("in2"), json!("out2"));
-    big.config["processors"]["two"] = two;
+    big.add(&small);
     big.config["vos"] = json!({"big": {"queues": ["in", "out"]}, "small": {"queues": ["in2", "out2"]}});
     let host = Host::start(&big.config);
     let mut client = target.client();

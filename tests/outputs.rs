@@ -4,10 +4,10 @@ mod refused;
 mod scripted;
 mod servers;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
-use stompbox::{app::Drained, dev_broker::Faults};
+use stompbox::{app::Drained, dev_broker::Faults, metrics::ProcessorMetrics};
 
 use crate::harness::{
     client::Msg,
@@ -24,9 +24,6 @@ on_every_broker! {
     send_headers_stand_on_what_arrives
     outputs_that_need_not_persist_are_there_for_everybody
 }
-
-/// Where ActiveMQ refuses every SEND, by an ERROR, and goes on.
-const REFUSED_BY_ACTIVEMQ: &str = "/remote-temp-queue/ID:nowhere-1-1-1:1:1";
 
 /// A processor that sends to its out queue, to another one of the same server, and to one of a second.
 struct Fan {
@@ -131,8 +128,6 @@ fn send_headers_stand_on_what_arrives(target: &Target) {
     assert_eq!((out[0].header("origin"), out[0].header("vo")), (Some("stompbox"), Some("atlas")));
 }
 
-/// One output of three is refused: none arrives, the story is told, and other messages go on. The policy is
-/// that of the queue: two attempts.
 /// On RabbitMQ such a SEND would declare a queue that is gone with our connection.
 fn outputs_that_need_not_persist_are_there_for_everybody(target: &Target) {
     let mut one = One::new(target, "Echo", json!({}));
@@ -144,22 +139,41 @@ fn outputs_that_need_not_persist_are_there_for_everybody(target: &Target) {
     assert_eq!(texts(&target.drain(&one.to)), ["a", "b"]);
 }
 
-fn a_refused_output_refuses_the_group(target: &Target, mut fan: Fan, why: &str) {
-    fan.one.config["queues"]["in"]["retry"] = json!({"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50});
+/// Two attempts of each message, soon.
+fn two_attempts() -> Value {
+    json!({"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50})
+}
+
+/// Four messages, of which an output of the second one goes to the queue `near`.
+const GROUPS: [&str; 4] = ["good 1\ngood 2", "bad 1\nnear:bad 2\nbad 3", "good 3\ngood 4", "alone"];
+
+/// Runs [`GROUPS`] to their end.
+fn settle_groups(target: &Target, fan: &Fan) -> Arc<ProcessorMetrics> {
     let host = Host::start(&fan.one.config);
-    let bodies = ["good 1\ngood 2", "bad 1\nnear:bad 2\nbad 3", "good 3\ngood 4", "alone"];
-    target.client().send_all(&fan.one.from, &bodies).unwrap();
+    target.client().send_all(&fan.one.from, &GROUPS).unwrap();
     host.wait_ended("one", 4);
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);
-    assert_eq!(texts(&target.drain(&fan.one.to)), ["alone", "good 1", "good 2", "good 3", "good 4"]);
-    assert_eq!((did.outputs.get(), did.retried.get(), did.dead_lettered.get()), (5, 1, 1));
-    let dead = target.drain(&fan.one.dead);
-    assert_eq!(texts(&dead), [bodies[1]]);
+    did
+}
+
+/// One dead letter, because an output was refused twice; its detail tells all of these.
+fn is_refused(dead: &[Msg], body: &str, details: &[&str]) {
+    assert_eq!(texts(dead), [body]);
     let header = |name: &str| dead[0].header(name).unwrap();
     assert_eq!((header("stompbox_error_code"), header("stompbox_attempts")), ("output-refused", "2"));
     let detail = header("stompbox_error_detail");
-    assert!(detail.contains(&fan.near) && detail.contains(why), "{detail}");
+    assert!(details.iter().all(|part| detail.contains(part)), "{detail}");
+}
+
+/// One output of three is refused: none arrives, the story is told, and other messages go on. The policy is
+/// that of the queue: two attempts.
+fn a_refused_output_refuses_the_group(target: &Target, mut fan: Fan, why: &str) {
+    fan.one.config["queues"]["in"]["retry"] = two_attempts();
+    let did = settle_groups(target, &fan);
+    assert_eq!(texts(&target.drain(&fan.one.to)), ["alone", "good 1", "good 2", "good 3", "good 4"]);
+    assert_eq!((did.outputs.get(), did.retried.get(), did.dead_lettered.get()), (5, 1, 1));
+    is_refused(&target.drain(&fan.one.dead), GROUPS[1], &[&fan.near, why]);
 }
 
 #[test]
@@ -175,8 +189,8 @@ fn a_refused_output_refuses_the_group_on_the_embedded_broker() {
 fn a_refused_output_refuses_the_group_on_activemq() {
     let target = Target::activemq();
     let mut fan = fan(&target, json!({}));
-    fan.one.config["queues"]["near"]["destination"] = json!(REFUSED_BY_ACTIVEMQ);
-    fan.near = REFUSED_BY_ACTIVEMQ.to_owned();
+    fan.one.config["queues"]["near"]["destination"] = json!(Target::REFUSED_BY_ACTIVEMQ);
+    fan.near = Target::REFUSED_BY_ACTIVEMQ.to_owned();
     a_refused_output_refuses_the_group(&target, fan, "nowhere");
 }
 
@@ -184,8 +198,7 @@ fn a_refused_output_refuses_the_group_on_activemq() {
 #[test]
 fn activemq_confirms_a_transaction_that_it_complained_about_and_nobody_believes_it() {
     let target = Target::activemq();
-    let retry = json!({"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50});
-    let mut fan = fan(&target, json!({"retry": retry}));
+    let mut fan = fan(&target, json!({"retry": two_attempts()}));
     fan.one.config["queues"]["near"]["send_headers"] = json!({"amq-msg-type": "map"});
     let host = Host::start(&fan.one.config);
     target.client().send_all(&fan.one.from, &["first\nnear:lost", "good 1\ngood 2"]).unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use stompbox::{app::Drained, dev_broker::Faults};
+use stompbox::app::Drained;
 
 use crate::{
     harness::{
@@ -96,8 +96,7 @@ fn max_hold_s_gives_back_what_waits_for_a_lane(target: &Target) {
 /// A processor whose outputs go to another server.
 fn sends_to(target: &Target, server: Value) -> One {
     let mut one = one(target, "Echo", json!({}));
-    one.config["mb_servers"]["other"] = server;
-    one.config["queues"]["out"]["server"] = json!("other");
+    one.send_to(server);
     one
 }
 
@@ -114,29 +113,16 @@ fn inputs_go_back_while_the_server_of_their_outputs_is_away(target: &Target) {
     assert_eq!(texts(&target.drain(&one.from)), numbered(5));
 }
 
-/// A server that takes outputs and does not confirm them.
-fn silent() -> Target {
-    let silent = Target::embedded();
-    silent.handle().set_faults(Faults { drop_receipts: true, ..Faults::default() });
-    silent
-}
-
-/// It confirms from now on, and what was in flight is sent again.
-fn speak(silent: &Target) {
-    silent.handle().set_faults(Faults::default());
-    silent.handle().cut_all();
-}
-
 /// The output may have arrived: its input is with the broker, and recognised when it comes again.
 #[test]
 fn an_input_whose_output_is_not_confirmed_goes_back_and_is_processed_once() {
-    let (target, silent, address) = (Target::embedded(), silent(), admin());
+    let (target, silent, address) = (Target::embedded(), Target::silent(), admin());
     let mut one = sends_to(&target, silent.server());
     one.config["admin"] = json!({"listen": address});
     let host = Host::start(&one.config);
     target.client().send(&one.from, &[], b"x").unwrap();
     wait_until("it was given back twice", || target.handle().stats().redelivered >= 2);
-    speak(&silent);
+    silent.speak();
     host.wait_ended("one", 1);
     let did = host.did("one");
     let stale = "stompbox_buffer_dropped_stale_total{queue=\"in\",server=\"mb\",vo=\"\"}";
@@ -149,7 +135,7 @@ fn an_input_whose_output_is_not_confirmed_goes_back_and_is_processed_once() {
 /// RabbitMQ gives a message no id that stays, so it is processed again, and counted.
 #[test]
 fn where_ids_are_new_each_time_an_input_that_goes_back_may_be_doubled() {
-    let (target, silent, address) = (Target::rabbitmq(), silent(), admin());
+    let (target, silent, address) = (Target::rabbitmq(), Target::silent(), admin());
     let mut one = sends_to(&target, silent.server());
     one.config["admin"] = json!({"listen": address});
     let host = Host::start(&one.config);
@@ -158,7 +144,7 @@ fn where_ids_are_new_each_time_an_input_that_goes_back_may_be_doubled() {
     wait_until("it came again", || did.calls.get() >= 2);
     let level = |name: &str| metric(address, &format!("stompbox_unconfirmed_{name}{{processor=\"one\",vo=\"\"}}"));
     wait_until("outputs are unconfirmed", || level("messages") >= 2.0 && level("bytes") >= 2.0);
-    speak(&silent);
+    silent.speak();
     wait_until("one is settled", || did.forwarded.get() == 1);
     let doubled = "stompbox_messages_settled_total{processor=\"one\",vo=\"\",outcome=\"possible_duplicate\"}";
     wait_until("the other is counted", || metric(address, doubled) >= 1.0);
@@ -171,7 +157,7 @@ fn where_ids_are_new_each_time_an_input_that_goes_back_may_be_doubled() {
 /// Lanes that can do nothing because nothing is confirmed leave everything to others.
 #[test]
 fn lanes_that_wait_for_confirmations_keep_nothing_from_others() {
-    let (target, silent) = (Target::embedded(), silent());
+    let (target, silent) = (Target::embedded(), Target::silent());
     let mut one = sends_to(&target, silent.server());
     one.config["queues"]["in"]["max_buffer_len"] = json!(1);
     let host = Host::start(&one.config);
@@ -181,7 +167,7 @@ fn lanes_that_wait_for_confirmations_keep_nothing_from_others() {
         (depth.waiting, depth.unacked, depth.consumers) == (9, 0, 0)
     };
     wait_until("all are with the broker", alone);
-    speak(&silent);
+    silent.speak();
     host.wait_ended("one", 9);
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);

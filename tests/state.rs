@@ -70,15 +70,13 @@ fn state_dir_takes_dead_letters_that_the_embedded_broker_refuses() {
 #[test]
 fn state_dir_takes_dead_letters_that_activemq_refuses() {
     let target = Target::activemq();
-    let nowhere = "/remote-temp-queue/ID:nowhere-1-1-1:1:1";
-    let one = One::new(&target, "RejectAll", json!({"dead_letter": nowhere}));
+    let one = One::new(&target, "RejectAll", json!({"dead_letter": Target::REFUSED_BY_ACTIVEMQ}));
     refused_dead_letters_are_spooled(&target, &one);
 }
 
 /// Nobody may send to this queue, so each refusal ends the connection.
 fn nobody_may_send(target: &Target) {
-    let refused = Target::destination("DLQ").replace("/queue/", "/queue/refused.");
-    let mut one = One::new(target, "RejectAll", json!({"dead_letter": refused}));
+    let mut one = One::new(target, "RejectAll", json!({"dead_letter": Target::forbidden("DLQ")}));
     one.config["guard_period"] = json!(0.1);
     refused_dead_letters_are_spooled(target, &one);
 }

@@ -63,7 +63,7 @@ fn activemq_confirms_a_commit_although_a_send_in_it_was_wrong() {
         let frames = commit(&target, &[(&queue, "good"), (bad, "bad"), (&queue, "behind")], receipts);
         (answers(&frames).join(" "), texts_in_order(&target.drain(&queue)).join(" "))
     };
-    let nowhere = "/remote-temp-queue/ID:nowhere-1-1-1:1:1";
+    let nowhere = Target::REFUSED_BY_ACTIVEMQ;
     let no_map = format!("{}\namq-msg-type:map", Target::destination("map"));
     assert_eq!(confirmed(nowhere, true), ("good ERROR behind commit".into(), "good behind".into()));
     assert_eq!(confirmed(&no_map, false), ("ERROR commit".into(), "good behind".into()));
@@ -159,7 +159,7 @@ fn only_rabbitmq_ignores_selectors() {
 /// Of two SENDs with receipts the first is refused.
 #[test]
 fn only_artemis_names_the_receipt_of_a_refused_send() {
-    let refused = Target::destination("x").replace("/queue/", "/queue/refused.");
+    let refused = Target::forbidden("x");
     for (target, names) in [(Target::artemis(), true), (Target::rabbitmq(), false)] {
         let routed = [("destination", refused.as_str()), ("destination-type", "ANYCAST")];
         let answer = target.client().exchange("SEND", &routed, b"x").unwrap();

@@ -122,6 +122,24 @@ impl One {
     }
 }
 
+impl One {
+    /// Sends the outputs to another server.
+    pub fn send_to(&mut self, server: Value) {
+        self.config["mb_servers"]["other"] = server;
+        self.config["queues"]["out"]["server"] = json!("other");
+    }
+
+    /// Adds the processor of another one, as `two` with the queues `in2` and `out2`.
+    pub fn add(&mut self, other: &Self) {
+        let mut two = other.config["processors"]["one"].clone();
+        (two["in_queue"], two["out_queue"]) = (json!("in2"), json!("out2"));
+        self.config["processors"]["two"] = two;
+        for (key, from) in [("in2", "in"), ("out2", "out")] {
+            self.config["queues"][key] = other.config["queues"][from].clone();
+        }
+    }
+}
+
 /// Waits for something that must come; fails with what it was after [`LIMIT`].
 pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let limit = Instant::now() + LIMIT;

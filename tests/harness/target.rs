@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use stompbox::dev_broker::{BrokerHandle, BrokerOptions, DevBroker};
+use stompbox::dev_broker::{BrokerHandle, BrokerOptions, DevBroker, Faults};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -61,6 +61,27 @@ impl Target {
     pub fn real<K: Kind>(broker: &Broker<K>) -> Self {
         let server = broker.connect().unwrap().greeting().header("server").unwrap_or_default().to_owned();
         Self { address: broker.address(), login: Some((USERNAME, PASSCODE)), server, embedded: None }
+    }
+
+    /// An embedded broker that takes messages and does not confirm them until [`Target::speak`].
+    pub fn silent() -> Self {
+        let silent = Self::embedded();
+        silent.handle().set_faults(Faults { drop_receipts: true, ..Faults::default() });
+        silent
+    }
+
+    /// Confirms from now on; what was in flight is sent again.
+    pub fn speak(&self) {
+        self.handle().set_faults(Faults::default());
+        self.handle().cut_all();
+    }
+
+    /// Where ActiveMQ refuses every SEND, by an ERROR, and goes on.
+    pub const REFUSED_BY_ACTIVEMQ: &str = "/remote-temp-queue/ID:nowhere-1-1-1:1:1";
+
+    /// A queue to which nobody may send, on RabbitMQ and on Artemis.
+    pub fn forbidden(name: &str) -> String {
+        Self::destination(name).replace("/queue/", "/queue/refused.")
     }
 
     /// The controls of the embedded broker.

@@ -5,36 +5,22 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use stompbox::app::Drained;
 
+use super::{GROUPS, fan, is_refused, settle_groups, two_attempts};
 use crate::harness::{
-    client::Msg,
     host::{Host, One},
     messages::texts,
     target::Target,
 };
 
-/// Nobody may send there, on RabbitMQ and on Artemis.
-fn forbidden() -> String {
-    Target::destination("x").replace("/queue/", "/queue/refused.")
-}
-
 /// Two attempts of each message, and connections that come back soon.
 fn twice(config: &mut Value) {
-    config["queues"]["in"]["retry"] = json!({"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50});
+    config["queues"]["in"]["retry"] = two_attempts();
     config["guard_period"] = json!(0.1);
-}
-
-/// What tells why this message is a dead letter.
-fn is_refused(dead: &[Msg], body: &str, forbidden: &str, why: &str) {
-    assert_eq!(texts(dead), [body]);
-    let header = |name: &str| dead[0].header(name).unwrap();
-    assert_eq!((header("stompbox_error_code"), header("stompbox_attempts")), ("output-refused", "2"));
-    let detail = header("stompbox_error_detail");
-    assert!(detail.contains(forbidden) && detail.contains(why), "{detail}");
 }
 
 fn a_refused_output_is_a_dead_letter(target: &Target, why: &str) {
     let mut one = One::new(target, "Echo", json!({}));
-    let forbidden = forbidden();
+    let forbidden = Target::forbidden("x");
     one.config["queues"]["out"]["destination"] = json!(forbidden);
     twice(&mut one.config);
     let host = Host::start(&one.config);
@@ -43,25 +29,20 @@ fn a_refused_output_is_a_dead_letter(target: &Target, why: &str) {
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.outputs.get(), did.retried.get(), did.dead_lettered.get()), (0, 1, 1));
-    is_refused(&target.drain(&one.dead), "x", &forbidden, why);
+    is_refused(&target.drain(&one.dead), "x", &[&forbidden, why]);
     assert_eq!(target.drain(&one.from), []);
 }
 
 /// One output of three is refused, and the others of its message with it; other messages go on, although their
 /// outputs were on the connection that the broker closed. Returns what arrived of the refused message.
 fn a_refused_output_refuses_the_group(target: &Target, why: &str) -> Vec<String> {
-    let mut fan = super::fan(target, json!({}));
-    let forbidden = forbidden();
+    let mut fan = fan(target, json!({}));
+    let forbidden = Target::forbidden("x");
     fan.one.config["queues"]["near"]["destination"] = json!(forbidden);
     twice(&mut fan.one.config);
-    let host = Host::start(&fan.one.config);
-    let bodies = ["good 1\ngood 2", "bad 1\nnear:bad 2\nbad 3", "good 3\ngood 4", "alone"];
-    target.client().send_all(&fan.one.from, &bodies).unwrap();
-    host.wait_ended("one", 4);
-    let did = host.did("one");
-    assert_eq!(host.drain(), Drained::Clean);
+    let did = settle_groups(target, &fan);
     assert_eq!((did.forwarded.get(), did.dead_lettered.get()), (3, 1));
-    is_refused(&target.drain(&fan.one.dead), bodies[1], &forbidden, why);
+    is_refused(&target.drain(&fan.one.dead), GROUPS[1], &[&forbidden, why]);
     let out = target.drain(&fan.one.to);
     // What was in flight when the connection was closed is sent again, and says so.
     let all: BTreeSet<String> = texts(&out).into_iter().collect();

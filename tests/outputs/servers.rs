@@ -4,7 +4,7 @@
 use serde_json::json;
 use stompbox::{app::Drained, dev_broker::Faults};
 
-use super::{Fan, fan};
+use super::{Fan, fan, is_refused, two_attempts};
 use crate::harness::{
     client::Msg,
     host::{Host, wait_until},
@@ -20,15 +20,14 @@ on_every_broker! {
 
 /// The queue `far` is on the second server.
 fn across(target: &Target, second: &Target) -> Fan {
-    let mut fan = fan(target, json!({"retry": {"max_attempts": 2, "min_delay_ms": 10, "max_delay_ms": 50}}));
+    let mut fan = fan(target, json!({"retry": two_attempts()}));
     fan.one.config["mb_servers"]["second"] = second.server();
     fan.one.config["guard_period"] = json!(0.1);
     fan
 }
 
 fn an_input_is_acknowledged_when_all_servers_have_confirmed(target: &Target) {
-    let second = Target::embedded();
-    second.handle().set_faults(Faults { drop_receipts: true, ..Faults::default() });
+    let second = Target::silent();
     let mut fan = across(target, &second);
     let proxy = Proxy::to(target.address);
     fan.one.config["mb_servers"]["mb"] = target.server_by(proxy.address);
@@ -40,8 +39,7 @@ fn an_input_is_acknowledged_when_all_servers_have_confirmed(target: &Target) {
     wait_until("both servers have their outputs", || second.handle().queue_depth(&fan.far).waiting == 1);
     wait_until("the second message is acknowledged", || proxy.count("ACK") == 1);
     assert_eq!(host.did("one").ended(), 1, "the first waits for the receipt of the second server");
-    second.handle().set_faults(Faults::default());
-    second.handle().cut_all();
+    second.speak();
     host.wait_ended("one", 2);
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);
@@ -61,11 +59,7 @@ fn what_one_of_several_servers_refuses_is_a_dead_letter(target: &Target) {
     let did = host.did("one");
     assert_eq!(host.drain(), Drained::Clean);
     assert_eq!((did.outputs.get(), did.retried.get(), did.dead_lettered.get()), (0, 1, 1));
-    let dead = target.drain(&fan.one.dead);
-    assert_eq!(texts(&dead), ["a\nfar:c"]);
-    let header = |name: &str| dead[0].header(name).unwrap();
-    assert_eq!((header("stompbox_error_code"), header("stompbox_attempts")), ("output-refused", "2"));
-    assert!(header("stompbox_error_detail").contains(&fan.far), "{}", header("stompbox_error_detail"));
+    is_refused(&target.drain(&fan.one.dead), "a\nfar:c", &[&fan.far]);
     assert_eq!(target.drain(&fan.one.from), []);
     // The other server has one of each attempt, with the same id; Artemis can tell by it.
     let near = target.drain(&fan.one.to);

@@ -53,8 +53,7 @@ impl Buffer {
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        self.options.finish_all
-            || self.lock().all_rest_since.is_none_or(|since| since.elapsed() < self.options.max_rest)
+        self.lock().all_rest_since.is_none_or(|since| since.elapsed() < self.options.max_rest)
     }
 
     /// Takes out, and drops, what is like this.

@@ -28,6 +28,22 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// One of the addresses behind it, with the name that led there.
+    #[must_use]
+    pub fn at(&self, found: SocketAddr) -> String {
+        if self.host == found.ip().to_string() { found.to_string() } else { format!("{self} ({found})") }
+    }
+}
+
+/// Of the addresses behind a name those to read from: IPv4 and IPv6 of one node count once, so it is those of IPv4
+/// where there are any.
+#[must_use]
+pub fn one_family(found: &[SocketAddr]) -> Vec<SocketAddr> {
+    let ipv4: Vec<_> = found.iter().copied().filter(SocketAddr::is_ipv4).collect();
+    if ipv4.is_empty() { found.to_vec() } else { ipv4 }
+}
+
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Self { host: address.ip().to_string(), port: address.port() }

@@ -106,7 +106,7 @@ impl Connection {
         entry: &Address,
         peer: SocketAddr,
     ) -> Result<Self, ClientError> {
-        let shown = if entry.host == peer.ip().to_string() { peer.to_string() } else { format!("{entry} ({peer})") };
+        let shown = entry.at(peer);
         let stream =
             Stream::connect(peer).await.map_err(|source| ClientError::Connect { address: shown.clone(), source })?;
         let refused = |detail| ClientError::Tls { address: shown.clone(), detail };

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{choice::Standing, member::Member};
-use crate::client::{Address, Backoff, ClientError};
+use crate::client::{Address, Backoff, ClientError, address::one_family};
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -71,11 +71,9 @@ impl Entry {
         }
     }
 
-    /// The addresses to read from. IPv4 and IPv6 of one node count once: those of IPv4 are used, those of
-    /// IPv6 where there are none or none of them can be reached.
+    /// The addresses to read from: [`one_family`], or all where none of IPv4 can be reached.
     pub(super) fn targets(&self) -> Vec<SocketAddr> {
-        let ipv4: Vec<_> = self.found.iter().copied().filter(SocketAddr::is_ipv4).collect();
-        if ipv4.is_empty() || self.both_families { self.found.clone() } else { ipv4 }
+        if self.both_families { self.found.clone() } else { one_family(&self.found) }
     }
 
     /// Adds the addresses of IPv6 when all of IPv4 are down, and leaves them when one is back.

@@ -177,11 +177,11 @@ impl Group {
             control(output, Command::Begin, None)?;
         }
         for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| !part.answered) {
-            let receipt = format!("{name}.{index}");
-            let tie = match (self.in_transaction, self.each) {
-                (false, _) => Tie::Receipt(&receipt),
-                (true, false) => Tie::Transaction(&name),
-                (true, true) => Tie::Both(&name, &receipt),
+            let receipt = self.each.then(|| format!("{name}.{index}"));
+            let tie = match &receipt {
+                None => Tie::Transaction(&name),
+                Some(receipt) if self.in_transaction => Tie::Both(&name, receipt),
+                Some(receipt) => Tie::Receipt(receipt),
             };
             part.outgoing.encode(output, peer, tie, resent)?;
         }

@@ -165,13 +165,15 @@ impl Acks {
     /// Numbers what was read together. Where the host acknowledges in the broker's place (ack mode auto), it
     /// does so here: true means that ACKs must be written before a lane gets to see any of it.
     pub(super) fn admit(&self, batch: &mut Vec<Delivery>) -> bool {
+        if batch.is_empty() {
+            return false;
+        }
         let mut state = self.lock();
         if self.mode == AckMode::Auto {
-            let by_us = state.stands_in && !batch.is_empty();
-            if by_us {
+            if state.stands_in {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
             }
-            return by_us;
+            return state.stands_in;
         }
         state.outstanding += batch.len();
         for delivery in batch {

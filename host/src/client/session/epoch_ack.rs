@@ -86,9 +86,13 @@ impl Settle for EpochAck {
         let mut state = self.acks.lock();
         let nacked = self.is_open(&state) && self.acks.nack(&mut state, number, message);
         // Its number stays in the ledger, so that it is recognised when it comes again.
-        state.leave |=
-            !nacked && (self.is_open(&state) || state.recall.waits_longer((self.epoch, number), message, max_hold));
-        self.acks.ring(state);
+        let leaves = !nacked
+            && !state.leave
+            && (self.is_open(&state) || state.recall.waits_longer((self.epoch, number), message, max_hold));
+        if nacked || leaves {
+            state.leave |= leaves;
+            self.acks.ring(state);
+        }
         nacked
     }
 

@@ -5,12 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::Arc,
 };
 
 use crate::{
-    client::{Address, ConnectOptions, Probe, Resolver, Right, flavour::DURABLE},
+    client::{ConnectOptions, Probe, Resolver, Right, address::one_family, flavour::DURABLE},
     config::{Config, Problem, Processor, Queue, with_sources},
     console::say,
 };
@@ -40,9 +39,9 @@ pub(super) async fn connect(config: &Config, resolver: &Resolver) -> Vec<Problem
             };
             match resolver.resolve(entry).await {
                 Ok(found) => {
-                    for address in to_read(&found) {
+                    for address in one_family(&found) {
                         let options = ConnectOptions { pinned: Some(address), ..options.clone() };
-                        at(options, &path, &needs, &place(entry, address), &mut missing).await;
+                        at(options, &path, &needs, &entry.at(address), &mut missing).await;
                     }
                 }
                 Err(error) => {
@@ -53,17 +52,6 @@ pub(super) async fn connect(config: &Config, resolver: &Resolver) -> Vec<Problem
         }
     }
     missing
-}
-
-/// Those that the host would read: all of IPv4, or else all.
-fn to_read(found: &[SocketAddr]) -> Vec<SocketAddr> {
-    let ipv4: Vec<_> = found.iter().copied().filter(SocketAddr::is_ipv4).collect();
-    if ipv4.is_empty() { found.to_vec() } else { ipv4 }
-}
-
-/// An address with the name that led to it.
-fn place(entry: &Address, address: SocketAddr) -> String {
-    if entry.host == address.ip().to_string() { entry.to_string() } else { format!("{entry} ({address})") }
 }
 
 /// Tests all rights at one address of a server.
@@ -148,6 +136,8 @@ fn add(needs: &mut Needs, queue: &Queue, need: Need, path: String) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use serde_json::json;
 
     use super::*;
