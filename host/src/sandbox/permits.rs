@@ -1,9 +1,10 @@
 //! CPU permits: how many guests run at a time, and whose turn it is when more want to.
 //!
-//! [`super::instance`] takes one for each call. Fair between virtual organisations by the time that their guests
-//! had, and among the lanes of one by turns: [`Permit::offer`] passes a long call's permit on at each tick when
-//! somebody else is due, and a guest that waits (`super::wasi`) has none meanwhile. A permit is never held by a
-//! lane that waits for anything but its guest.
+//! [`super::state`] takes one for each call. Fair between virtual organisations by the time that their guests had,
+//! and among the lanes of one likewise: [`Permit::offer`] passes a long call's permit on when somebody else is due,
+//! at each tick and when somebody comes who must wait, so that short calls do not wait for long ones. A guest that
+//! waits (`super::wasi`) has none meanwhile; beside guests that do not come to offer, one more may run. A permit is
+//! never held by a lane that waits for anything but its guest.
 
 use std::{
     collections::VecDeque,
@@ -11,13 +12,27 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long a permit is kept at least, whoever waits: most calls are shorter, and changing guests costs more.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// What [`Permits::patience`] is.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 /// The permits of the host.
 #[derive(Debug)]
-pub(crate) struct Permits(Mutex<State>);
+pub(crate) struct Permits {
+    state: Mutex<State>,
+    /// How long the next lane waits for guests that do not come to offer theirs, because the host copies what they
+    /// gave it: then it runs beside them.
+    patience: Duration,
+}
 
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// How many run beyond the permits there are; at most as many again.
+    extra: usize,
+    count: usize,
     tenants: Vec<Tenant>,
 }
 
@@ -28,11 +43,22 @@ struct Tenant {
     /// The time that its guests had. Raised to that of the others when it comes after a rest, so that nobody
     /// saves time up.
     used: Duration,
-    running: usize,
-    waiting: VecDeque<Arc<Turn>>,
+    /// What each lane had that has a permit.
+    running: Vec<Duration>,
+    waiting: VecDeque<Waiting>,
+    /// What each lane had at least that wants to run, now or the last time that one did: where one begins that
+    /// comes after a rest.
+    floor: Duration,
 }
 
-/// A lane that waits.
+/// A lane that waits, and the time that its guest had.
+#[derive(Debug)]
+struct Waiting {
+    used: Duration,
+    turn: Arc<Turn>,
+}
+
+/// Tells a lane that it may go on.
 #[derive(Debug, Default)]
 struct Turn {
     come: Mutex<bool>,
@@ -47,6 +73,13 @@ impl Turn {
         }
     }
 
+    /// The same, not longer than this; returns whether its turn has come.
+    fn wait_for(&self, time: Duration) -> bool {
+        let come = self.come.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.bell.wait_timeout_while(come, time, |come| !*come);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     fn call(&self) {
         *self.come.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.bell.notify_one();
@@ -58,17 +91,24 @@ impl Turn {
 pub(crate) struct Permit {
     permits: Arc<Permits>,
     tenant: usize,
+    /// What the guest had until `since`, in the time of its tenant's lanes.
+    used: Duration,
     since: Instant,
 }
 
 impl Permits {
     /// Creates that many, at least one.
     pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { free: count.max(1), tenants: Vec::new() })))
+        Self::with_patience(count.max(1), PATIENCE)
+    }
+
+    fn with_patience(count: usize, patience: Duration) -> Arc<Self> {
+        let state = Mutex::new(State { free: count, extra: 0, count, tenants: Vec::new() });
+        Arc::new(Self { state, patience })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of a virtual organisation.
@@ -77,45 +117,65 @@ impl Permits {
         let known = state.tenants.iter().position(|tenant| tenant.vo == *vo);
         known.unwrap_or_else(|| {
             let waiting = VecDeque::new();
-            state.tenants.push(Tenant { vo: vo.clone(), used: Duration::ZERO, running: 0, waiting });
+            let (used, floor) = (Duration::ZERO, Duration::ZERO);
+            state.tenants.push(Tenant { vo: vo.clone(), used, running: Vec::new(), waiting, floor });
             state.tenants.len() - 1
         })
     }
 
-    /// Waits for a permit.
-    pub(crate) fn take(self: &Arc<Self>, tenant: usize) -> Permit {
+    /// Waits for a permit for a lane of which the guest had so much. `ring` is called if it must wait: it makes
+    /// those who have one come to [`Permit::offer`].
+    pub(crate) fn take(self: &Arc<Self>, tenant: usize, used: Duration, ring: impl FnOnce()) -> Permit {
         let mut state = self.lock();
         state.awake(tenant);
+        let used = used.max(state.tenants.get(tenant).map_or(used, |tenant| tenant.floor));
         if state.free > 0 {
             state.free -= 1;
-            state.begin(tenant);
+            state.begin(tenant, used);
             drop(state);
         } else {
-            let turn = state.enqueue(tenant);
+            let turn = state.enqueue(tenant, used);
             drop(state);
-            turn.wait();
+            ring();
+            self.wait(&turn);
         }
-        Permit { permits: self.clone(), tenant, since: Instant::now() }
+        Permit { permits: self.clone(), tenant, used, since: Instant::now() }
+    }
+
+    fn wait(&self, turn: &Arc<Turn>) {
+        let mut patience = self.patience;
+        while !turn.wait_for(patience) && !self.lock().relieve(turn) {
+            patience *= 2; // Others come first: not worth asking often.
+        }
     }
 }
 
 impl Permit {
     /// Gives the permit up while the guest waits for something.
     pub(crate) fn lend(self) -> Lent {
-        Lent { permits: self.permits.clone(), tenant: self.tenant }
+        Lent { permits: self.permits.clone(), tenant: self.tenant, used: self.end() }
+    }
+
+    /// Gives the permit back; returns what the guest had, for its next call.
+    pub(crate) fn end(self) -> Duration {
+        self.used + self.since.elapsed()
     }
 
     /// Passes the permit on if somebody else is due, and waits for the next one; returns how long that took.
     pub(crate) fn offer(&mut self) -> Duration {
         let now = Instant::now();
-        let mut state = self.permits.lock();
-        state.charge(self.tenant, now - self.since);
-        self.since = now;
-        if !state.is_another_due(self.tenant) {
+        let had = now - self.since;
+        if had < LEAST {
             return Duration::ZERO;
         }
-        let turn = state.enqueue(self.tenant);
-        state.end(self.tenant);
+        let mut state = self.permits.lock();
+        state.charge(self.tenant, self.used, had);
+        (self.used, self.since) = (self.used + had, now);
+        if !state.is_another_due(self.tenant, self.used) {
+            return Duration::ZERO;
+        }
+        let turn = state.enqueue(self.tenant, self.used);
+        state.end(self.tenant, self.used);
         let next = state.next();
         drop(state);
         if let Some(next) = next {
@@ -132,22 +192,26 @@ impl Permit {
 pub(crate) struct Lent {
     permits: Arc<Permits>,
     tenant: usize,
+    used: Duration,
 }
 
 impl Lent {
-    /// Waits for a permit again.
+    /// Waits for a permit again, until the next tick where all are taken: it has waited already.
     pub(crate) fn take_again(self) -> Permit {
-        self.permits.take(self.tenant)
+        self.permits.take(self.tenant, self.used, || ())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.permits.lock();
-        state.charge(self.tenant, self.since.elapsed());
-        state.end(self.tenant);
-        let next = state.next();
-        if next.is_none() {
+        let had = self.since.elapsed();
+        state.charge(self.tenant, self.used, had);
+        state.end(self.tenant, self.used + had);
+        let next = if state.extra > 0 { None } else { state.next() };
+        if state.extra > 0 {
+            state.extra -= 1;
+        } else if next.is_none() {
             state.free += 1;
         }
         drop(state);
@@ -167,144 +231,85 @@ impl State {
         }
     }
 
-    fn begin(&mut self, tenant: usize) {
+    fn begin(&mut self, tenant: usize, used: Duration) {
         if let Some(tenant) = self.tenants.get_mut(tenant) {
-            tenant.running += 1;
+            tenant.running.push(used);
         }
     }
 
-    fn end(&mut self, tenant: usize) {
-        if let Some(tenant) = self.tenants.get_mut(tenant) {
-            tenant.running -= 1;
+    fn end(&mut self, tenant: usize, used: Duration) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        if let Some(at) = tenant.running.iter().position(|lane| *lane == used) {
+            tenant.running.swap_remove(at);
         }
     }
 
-    fn charge(&mut self, tenant: usize, time: Duration) {
-        if let Some(tenant) = self.tenants.get_mut(tenant) {
-            tenant.used += time;
+    /// Adds to what a tenant had, and to what its lane had.
+    fn charge(&mut self, tenant: usize, used: Duration, time: Duration) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        tenant.used += time;
+        if let Some(lane) = tenant.running.iter_mut().find(|lane| **lane == used) {
+            *lane += time;
         }
+        let waiting = tenant.waiting.iter().map(|lane| lane.used);
+        let least = tenant.running.iter().copied().chain(waiting).min();
+        tenant.floor = tenant.floor.max(least.unwrap_or_default());
     }
 
-    fn enqueue(&mut self, tenant: usize) -> Arc<Turn> {
+    fn enqueue(&mut self, tenant: usize, used: Duration) -> Arc<Turn> {
         let turn = Arc::<Turn>::default();
         if let Some(tenant) = self.tenants.get_mut(tenant) {
-            tenant.waiting.push_back(turn.clone());
+            tenant.waiting.push_back(Waiting { used, turn: turn.clone() });
         }
         turn
     }
 
-    /// Whether a lane waits that has not had more than this tenant, of its own or of another.
-    fn is_another_due(&self, tenant: usize) -> bool {
+    /// Whether somebody waits who has not had more: a lane of this tenant than the asking one, or another tenant.
+    fn is_another_due(&self, tenant: usize, used: Duration) -> bool {
         let had = self.tenants.get(tenant).map_or(Duration::ZERO, |tenant| tenant.used);
-        self.tenants.iter().any(|other| !other.waiting.is_empty() && other.used <= had)
+        self.tenants.iter().enumerate().any(|(number, other)| {
+            if number == tenant {
+                return other.waiting.iter().any(|lane| lane.used <= used);
+            }
+            !other.waiting.is_empty() && other.used <= had
+        })
     }
 
-    /// The next lane: of the tenant that had least, the one that has waited longest.
+    /// The next lane: of the tenant that had least, the one that had least; of several, the longest waiting.
     fn next(&mut self) -> Option<Arc<Turn>> {
-        let waiting = self.tenants.iter_mut().filter(|tenant| !tenant.waiting.is_empty());
-        let tenant = waiting.min_by_key(|tenant| tenant.used)?;
-        tenant.running += 1;
-        tenant.waiting.pop_front()
+        let (tenant, at) = self.find_next()?;
+        let tenant = self.tenants.get_mut(tenant)?;
+        let Waiting { used, turn } = tenant.waiting.remove(at)?;
+        tenant.running.push(used);
+        Some(turn)
+    }
+
+    /// Its tenant and its place there.
+    fn find_next(&self) -> Option<(usize, usize)> {
+        let tenants = self.tenants.iter().enumerate().filter(|(_, tenant)| !tenant.waiting.is_empty());
+        let (number, tenant) = tenants.min_by_key(|(_, tenant)| tenant.used)?;
+        let (at, _) = tenant.waiting.iter().enumerate().min_by_key(|(_, lane)| lane.used)?;
+        Some((number, at))
+    }
+
+    /// Lets a lane run beyond the permits there are if it is the next one; returns whether it may.
+    fn relieve(&mut self, turn: &Arc<Turn>) -> bool {
+        let next = self.find_next().and_then(|(tenant, at)| self.tenants.get(tenant)?.waiting.get(at));
+        let is_next = next.is_some_and(|lane| Arc::ptr_eq(&lane.turn, turn));
+        let may = is_next && self.extra < self.count;
+        if may {
+            self.next();
+            self.extra += 1;
+        }
+        may
     }
 }
 
 impl Tenant {
     fn is_active(&self) -> bool {
-        self.running > 0 || !self.waiting.is_empty()
+        !self.running.is_empty() || !self.waiting.is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::mpsc, thread};
-
-    use super::*;
-
-    fn tenants(permits: &Arc<Permits>) -> (usize, usize) {
-        (permits.tenant(&"many".into()), permits.tenant(&"one".into()))
-    }
-
-    /// A lane that takes a permit, says so, and holds it until it is told to go on.
-    fn lane(
-        permits: &Arc<Permits>,
-        tenant: usize,
-        name: &'static str,
-        began: &mpsc::Sender<&'static str>,
-    ) -> mpsc::Sender<()> {
-        let (go, goes) = mpsc::channel::<()>();
-        let (permits, began) = (permits.clone(), began.clone());
-        thread::spawn(move || {
-            let permit = permits.take(tenant);
-            began.send(name).unwrap();
-            let _ = goes.recv();
-            drop(permit);
-        });
-        go
-    }
-
-    fn wait_for_waiting(permits: &Permits, count: usize) {
-        while permits.lock().tenants.iter().map(|tenant| tenant.waiting.len()).sum::<usize>() < count {
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn no_more_run_than_there_are_permits_and_the_longest_waiting_is_next() {
-        let permits = Permits::new(1);
-        let (many, _) = tenants(&permits);
-        let (began, begun) = mpsc::channel();
-        let first = lane(&permits, many, "first", &began);
-        assert_eq!(begun.recv().unwrap(), "first");
-        let _second = lane(&permits, many, "second", &began);
-        wait_for_waiting(&permits, 1);
-        let _third = lane(&permits, many, "third", &began);
-        wait_for_waiting(&permits, 2);
-        assert!(begun.try_recv().is_err());
-        drop(first);
-        assert_eq!(begun.recv().unwrap(), "second");
-    }
-
-    #[test]
-    fn the_tenant_that_had_least_is_next() {
-        let permits = Permits::new(1);
-        let (many, one) = tenants(&permits);
-        let (began, begun) = mpsc::channel();
-        let mut held = permits.take(many);
-        let lanes: Vec<_> = (0..3).map(|_| lane(&permits, many, "many", &began)).collect();
-        wait_for_waiting(&permits, 3);
-        let go = lane(&permits, one, "one", &began);
-        wait_for_waiting(&permits, 4);
-        permits.lock().charge(many, Duration::from_secs(1));
-        let asking = thread::spawn(move || held.offer());
-        assert_eq!(begun.recv().unwrap(), "one", "before the three that came first");
-        drop((go, lanes));
-        assert!(asking.join().unwrap() > Duration::ZERO, "it got one again");
-        assert_eq!(begun.iter().take(3).collect::<Vec<_>>(), ["many"; 3]);
-    }
-
-    #[test]
-    fn a_permit_is_kept_while_nobody_else_is_due() {
-        let permits = Permits::new(1);
-        let (many, one) = tenants(&permits);
-        let mut held = permits.take(one);
-        assert_eq!(held.offer(), Duration::ZERO);
-        permits.lock().charge(many, Duration::from_secs(1));
-        let (began, _begun) = mpsc::channel();
-        let _lane = lane(&permits, many, "many", &began);
-        wait_for_waiting(&permits, 1);
-        // What the other had before it rested is forgotten only upwards.
-        assert_eq!(held.offer(), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_rest_saves_nothing_up() {
-        let permits = Permits::new(2);
-        let (many, one) = tenants(&permits);
-        let held = permits.take(many);
-        permits.lock().charge(many, Duration::from_secs(9));
-        drop(permits.take(one));
-        assert!(permits.lock().tenants[one].used >= Duration::from_secs(9));
-        drop(held);
-        assert_eq!(permits.lock().free, 2);
-    }
-}
+mod tests;

@@ -3,7 +3,10 @@
 //! Made by [`super::instance`] and by `describe`, reached by the host functions through the store. It
 //! must never hold anything of another processor.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use wasmtime::{Store, StoreContextMut, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -31,6 +34,8 @@ pub(crate) struct State {
     pub(super) table: ResourceTable,
     /// The right to run, while a call does.
     pub(super) permit: Option<Permit>,
+    /// The time with a permit that the instance had, as `permits` counts.
+    had: Duration,
     wasi: WasiCtx,
 }
 
@@ -40,7 +45,7 @@ pub(crate) struct Budget {
     /// Units of fuel.
     pub(crate) fuel: u64,
     /// Wall time.
-    pub(crate) time: std::time::Duration,
+    pub(crate) time: Duration,
 }
 
 impl WasiView for State {
@@ -55,7 +60,8 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, log: Arc<GuestLog>, co
     table.set_max_capacity(MAX_RESOURCES);
     let wasi = wasi::nothing_granted(&log);
     let limiter = Limiter::new(limits.memory_bytes, limits.table_elements);
-    let state = State { log, counters, limiter, deadline: Instant::now(), table, permit: None, wasi };
+    let state =
+        State { log, counters, limiter, deadline: Instant::now(), table, permit: None, had: Duration::ZERO, wasi };
     let mut store = Store::new(engine.wasmtime(), state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(check_deadline);
@@ -74,14 +80,18 @@ pub(crate) fn run<T>(
     guest: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> wasmtime::Result<T> {
     let waiting = Instant::now();
-    let permit = engine.permits().take(tenant);
+    // Guests that run are asked at once: a short call does not wait for the next tick.
+    let permit = engine.permits().take(tenant, store.data().had, || engine.wasmtime().increment_epoch());
     let state = store.data_mut();
     state.permit = Some(permit);
     state.deadline += waiting.elapsed();
     let running = engine.running();
     let result = guest(store);
     drop(running);
-    store.data_mut().permit = None;
+    let state = store.data_mut();
+    if let Some(permit) = state.permit.take() {
+        state.had = permit.end();
+    }
     result
 }
 
@@ -93,14 +103,14 @@ pub(crate) fn arm(store: &mut Store<State>, budget: Budget, log_bytes: usize) ->
     let state = store.data_mut();
     let now = Instant::now();
     // A limit beyond what the clock can say is no limit; a year is one.
-    let longest = std::time::Duration::from_secs(365 * 86_400);
+    let longest = Duration::from_secs(365 * 86_400);
     state.deadline = now.checked_add(budget.time.min(longest)).unwrap_or(now);
     state.limiter.begin();
     state.log.begin(log_bytes);
     Ok(())
 }
 
-/// Asked at each tick: the clock decides, so that a deadline is never early, and late by at most the tick that is
+/// Asked at each tick, and when somebody waits for a permit: the clock decides, so that a deadline is never early, and late by at most the tick that is
 /// under way and the next one. Time without a permit does not count.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of the callback")]
 fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
