@@ -3,6 +3,8 @@
 //! Called by [`super::instance`] with the error of a call. The order of the questions matters: a guest
 //! that was refused memory usually aborts, and the abort is not the cause.
 
+use std::str::Utf8Error;
+
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -30,6 +32,9 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, budget: Bu
     if copied_too_much(error) {
         return CallError::OutputLimit("more data in one call than all outputs may have".to_owned());
     }
+    if let Some(what) = answered_no_text(error) {
+        return CallError::OutputInvalid(format!("text that is none: {what}"));
+    }
     if let Some(refused) = store.data().limiter.refused_memory() {
         return CallError::Memory {
             wanted_bytes: u64::try_from(refused.wanted).unwrap_or(u64::MAX),
@@ -42,6 +47,12 @@ pub(crate) fn classify(error: &wasmtime::Error, store: &Store<State>, budget: Bu
 /// Whether the error is wasmtime's exhausted hostcall fuel, which has no type of its own.
 fn copied_too_much(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+}
+
+/// What is wrong with a string that the guest returned. One that it gives a host function is a trap in its code.
+fn answered_no_text(error: &wasmtime::Error) -> Option<Utf8Error> {
+    let returned = error.downcast_ref::<WasmBacktrace>().is_none();
+    error.downcast_ref::<Utf8Error>().copied().filter(|_| returned)
 }
 
 /// Tells what happened, where in the guest, and what the guest last said, in one line.
