@@ -12,6 +12,7 @@ pub mod guests;
 pub mod host;
 pub mod malformed;
 pub mod messages;
+pub mod neighbour;
 pub mod peer;
 pub mod proxy;
 pub mod python;

@@ -4,51 +4,11 @@ use serde_json::{Value, json};
 use stompbox::app::Drained;
 
 use crate::harness::{
-    client::Client,
     host::{Host, One, wait_until},
     messages::numbered,
+    neighbour::Pair,
     target::Target,
 };
-
-/// A hostile processor `one` and a neighbour `two` that echoes, in one host.
-struct Pair {
-    target: Target,
-    bad: One,
-    neighbour: One,
-    host: Host,
-}
-
-impl Pair {
-    fn start(class: &str, extra: Value) -> Self {
-        let target = Target::embedded();
-        let mut bad = One::new(&target, class, extra);
-        let neighbour = One::new(&target, "Echo", json!({}));
-        bad.add(&neighbour);
-        let host = Host::start(&bad.config);
-        Self { target, bad, neighbour, host }
-    }
-
-    /// Sends the neighbour one message and waits until it is forwarded.
-    fn echo(&self, client: &mut Client) {
-        let two = self.host.did("two");
-        let before = two.forwarded.get();
-        client.send(&self.neighbour.from, &[], b"neighbour").unwrap();
-        wait_until("the neighbour's message", || two.forwarded.get() > before);
-    }
-
-    /// Waits for the dead letters, drains, and returns code and detail of the first.
-    fn end(self, letters: u64) -> (String, String) {
-        let (one, two) = (self.host.did("one"), self.host.did("two"));
-        wait_until("the dead letters", || one.dead_lettered.get() == letters);
-        self.echo(&mut self.target.client());
-        assert_eq!(self.host.drain(), Drained::Clean);
-        let dead = self.target.drain(&self.bad.dead);
-        assert_eq!(dead.len() as u64, letters);
-        let header = |name: &str| dead[0].header(name).unwrap().to_owned();
-        assert_eq!(self.target.drain(&self.neighbour.to).len() as u64, two.forwarded.get());
-        (header("stompbox_error_code"), header("stompbox_error_detail"))
-    }
-}
 
 /// Runs one message through a hostile processor; returns code and detail of the dead letter. The neighbour
 /// works before and after.

@@ -15,6 +15,7 @@ mod deploy;
 mod documents;
 mod faults;
 mod honest;
+mod hostile;
 mod instances;
 mod limits;
 mod operate;

@@ -1,14 +1,15 @@
-//! The components of the workspace, built once per test process, as `stompbox build` makes them.
+//! The components of the workspace, built once per test process, as `stompbox build` makes them, and those of
+//! WebAssembly text in `tests/raw`.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use stompbox::commands::build::build_crate;
 
 use super::{built, root};
@@ -45,7 +46,22 @@ fn build(out: &Path) -> Result<BTreeMap<String, PathBuf>> {
             }
         }
     }
+    build_raw(out)?;
+    for text in fs::read_dir(root().join("tests/raw/guests"))? {
+        let module = text?.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        files.insert(module.clone(), out.join(module).with_extension("wasm"));
+    }
     Ok(files)
+}
+
+fn build_raw(out: &Path) -> Result<()> {
+    let manifest = root().join("tests/raw/Cargo.toml");
+    let mut raw = Command::new(env!("CARGO"));
+    raw.args(["run", "--quiet", "--locked", "--release", "--manifest-path"]).arg(manifest).arg("--").arg(out);
+    let target = built();
+    let done = raw.env("CARGO_TARGET_DIR", target.parent().unwrap_or(&target)).status()?;
+    ensure!(done.success(), "tests/raw ended with {done}");
+    Ok(())
 }
 
 #[test]
@@ -57,5 +73,5 @@ fn components_are_built_and_found() {
         // The preamble of a component: version 13, layer 1.
         assert!(fs::read(&file).unwrap().starts_with(b"\0asm\x0d\0\x01\0"), "{}", file.display());
     }
-    assert!(component("hostile").exists());
+    assert!(component("hostile").exists() && component("table_bomb").exists());
 }

@@ -13,8 +13,8 @@ mod keeps;
 mod snoops;
 
 pub use answers::{AwayTwice, Echo, FanOut, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
-pub use crashes::{MemoryBomb, Panic, StackOverflow, TrapOnce};
-pub use floods::{BadHeader, BadQueue, LogFlood, OutputFlood};
+pub use crashes::{Corrupt, MemoryBomb, Panic, StackOverflow, TrapOnce, TrapTerminate};
+pub use floods::{BadHeader, BadQueue, CounterFlood, Headers, HugeBody, LogFlood, OutputFlood};
 pub use hangs::{Sleep, SleepOn, Slow, Spin, SpinInit, SpinOn, SpinTerminate, Work};
 pub use keeps::Count;
 pub use snoops::{ClockAndRandom, Snoop};
@@ -29,12 +29,17 @@ stompbox_sdk::export!(
     Stumble,
     AwayTwice,
     UnavailableAlways,
+    Corrupt,
     MemoryBomb,
     Panic,
     StackOverflow,
     TrapOnce,
+    TrapTerminate,
     BadHeader,
     BadQueue,
+    CounterFlood,
+    Headers,
+    HugeBody,
     LogFlood,
     OutputFlood,
     Sleep,

@@ -1,0 +1,16 @@
+  ;; Describes a million processors, of which all summaries are the same MiB.
+  (func $process (result i32) (call $outputs (i32.const 0) (i32.const 0)))
+  (func $describe (result i32)
+    (local $info i32) (local $left i32)
+    (drop (memory.grow (i32.const 400)))
+    (local.set $info (i32.const 0x200000))
+    (local.set $left (i32.const 1000000))
+    (loop $next
+      (i32.store offset=12 (local.get $info) (i32.const 0x100000))
+      (local.set $info (i32.add (local.get $info) (i32.const 24)))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $next (local.get $left)))
+    (i32.store offset=256 (i32.const 0) (i32.const 512))
+    (i32.store offset=264 (i32.const 0) (i32.const 0x200000))
+    (i32.store offset=268 (i32.const 0) (i32.const 1000000))
+    (i32.const 256))
