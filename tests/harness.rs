@@ -6,6 +6,7 @@
 pub mod activemq;
 pub mod artemis;
 pub mod broker;
+pub mod call;
 pub mod certificates;
 pub mod client;
 pub mod guests;
@@ -26,6 +27,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stompbox::sandbox::CompileConfig;
+
 /// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
@@ -35,6 +38,11 @@ pub fn root() -> PathBuf {
 pub fn built() -> PathBuf {
     let tests = std::env::current_exe().expect("a test is a file");
     tests.parent().and_then(Path::parent).expect("cargo puts tests into deps/").to_owned()
+}
+
+/// How components are compiled: by the program, as in production.
+pub fn compile_config() -> CompileConfig {
+    CompileConfig { program: built().join("stompbox"), ..stompbox::commands::compile_config() }
 }
 
 /// A port of 127.0.0.1 that nothing uses, outside the range from which the kernel takes ports for outgoing

@@ -11,6 +11,7 @@
 mod ack_modes;
 mod brokers;
 mod check;
+mod compiling;
 mod deploy;
 mod documents;
 mod faults;

@@ -88,6 +88,8 @@ fn metrics_count_what_is_forwarded() {
     assert_eq!(metric(address, &format!("stompbox_settle_latency_seconds_count{{{labels}}}")), 3.0);
     assert!(metric(address, &format!("stompbox_settle_latency_seconds_sum{{{labels}}}")) > 0.0);
     assert_eq!(metric(address, &format!("stompbox_settle_latency_seconds_bucket{{le=\"+Inf\",{labels}}}")), 3.0);
+    assert_eq!(metric(address, &format!("stompbox_call_fuel_count{{{labels}}}")), 3.0);
+    assert!(metric(address, &format!("stompbox_call_fuel_sum{{{labels}}}")) > 1_000.0);
     assert_eq!(metric(address, &format!("stompbox_messages_in_flight{ONE}")), 0.0);
     drop(host);
 }

@@ -3,13 +3,13 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::Stdio,
 };
 
 use serde_json::{Value, json};
 use stompbox::{
     app::{Drained, Prepared},
-    commands,
     config::Config,
 };
 
@@ -133,10 +133,42 @@ fn buffer_block_sec_is_how_often_a_full_buffer_is_told() {
     assert!(!told(&never), "{never:#?}");
 }
 
+/// How many bytes of log lines a guest that floods the log with one message got out, and whether it was told that
+/// some were dropped.
+fn flood(limits: Value) -> (usize, bool) {
+    let target = Target::embedded();
+    let one = One::new(&target, "LogFlood", json!({"limits": limits}));
+    let log = log_of(&target, &one.config, &[&one.from], &one.to);
+    let of_guest = log.iter().filter(|line| line.contains(" guest: "));
+    (of_guest.map(String::len).sum(), log.iter().any(|line| line.contains("dropped: more than its log_kb_s")))
+}
+
+#[test]
+fn log_kb_s_is_how_much_a_processor_may_log() {
+    let (bytes, told) = flood(json!({"log_kb_s": 1, "log_kb": 200}));
+    assert!((1..20_000).contains(&bytes) && told, "ten seconds' worth, not {bytes}, and it is told: {told}");
+    let (bytes, told) = flood(json!({"log_kb_s": 100, "log_kb": 200}));
+    assert!(bytes > 100_000 && !told, "{bytes}, told: {told}");
+}
+
+/// What it says by rejecting each message is under the same rate.
+#[test]
+fn log_kb_s_bounds_the_lines_about_failures() {
+    let target = Target::embedded();
+    let one = One::new(&target, "RejectAll", json!({"limits": {"log_kb_s": 1}}));
+    let log = log_of(&target, &one.config, &[&*one.from; 400], &one.dead);
+    let lines = log.iter().filter(|line| line.contains("dead letter")).count();
+    assert!((1..200).contains(&lines), "{lines} of 400");
+    assert!(log.iter().any(|line| line.contains("dropped: more than its log_kb_s")), "{log:#?}");
+}
+
 /// All problems of a configuration in the directories of components.
 fn problems(config: &Value) -> String {
     let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();
-    Prepared::new(loaded.config, commands::cache_dir()).err().map(|error| error.to_string()).unwrap_or_default()
+    Prepared::new(loaded.config, crate::harness::compile_config())
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -148,6 +180,29 @@ fn plugins_says_where_components_are() {
     assert!(problems(&config).contains("processors.one.module: "), "{}", problems(&config));
     config["plugins"] = json!([empty.path(), guests::plugins_dir()]);
     assert_eq!(problems(&config), "");
+}
+
+#[test]
+fn sha256_pins_the_component() {
+    let target = Target::embedded();
+    let pinned = |digest: &str| problems_with(&One::new(&target, "Echo", json!({"sha256": digest})).config);
+    let digest = sha256(&guests::component("hostile"));
+    assert_eq!(pinned(&digest), "");
+    let told = pinned(&"0".repeat(64));
+    assert!(told.contains("processors.one.sha256: ") && told.contains(&digest), "{told}");
+}
+
+/// What `sha256sum` says of a file.
+fn sha256(file: &Path) -> String {
+    let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+/// All problems of a configuration with the guests' directory.
+fn problems_with(config: &Value) -> String {
+    let mut config = config.clone();
+    config["plugins"] = json!([guests::plugins_dir()]);
+    problems(&config)
 }
 
 #[test]

@@ -4,19 +4,21 @@ use std::{
     fs,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use stompbox::{
-    delivery::Message,
     outcome::{CallError, Outcome},
     sandbox::{
-        Called, Component, Counters, Engine, EngineConfig, Failed, Found, Instance, Kind, Limits, LoadError,
-        PluginDirs, Spec, StartError,
+        Called, CompileConfig, Component, Counters, Engine, EngineConfig, Failed, Found, Instance, Kind, Limits,
+        LoadError, PluginDirs, Spec, StartError,
     },
 };
 
-use crate::harness::guests;
+use crate::harness::{
+    call::{self, message},
+    compile_config, guests,
+};
 
 /// One engine for all tests, as a host has one.
 fn engine() -> &'static Engine {
@@ -25,7 +27,7 @@ fn engine() -> &'static Engine {
 }
 
 fn new_engine(cache_dir: Option<PathBuf>) -> Engine {
-    Engine::new(EngineConfig { max_instances: 64, cache_dir }).unwrap()
+    Engine::new(EngineConfig { max_instances: 64, compile: CompileConfig { cache_dir, ..compile_config() } }).unwrap()
 }
 
 fn bytes(module: &str) -> Vec<u8> {
@@ -48,29 +50,7 @@ fn spec(class: &str) -> Spec {
         init_time: Duration::from_secs(5),
         ..Limits::default()
     };
-    Spec {
-        component: hostile(),
-        class: class.to_owned(),
-        processor: "under_test".into(),
-        vo: "".into(),
-        generation: 1,
-        limits,
-        params: "null".to_owned(),
-        out_queues: vec!["out".into(), "more".into()],
-        default_queue: Some("out".into()),
-        fresh: false,
-        counters: Arc::new(Counters::default()),
-    }
-}
-
-fn message(body: &str) -> Message {
-    Message {
-        queue: "in".into(),
-        headers: [("message-id", "m-1"), ("destination", "/queue/in"), ("ack", "secret")].into_iter().collect(),
-        body: body.to_owned().into(),
-        received_at: SystemTime::now(),
-        stable_from: None,
-    }
+    Spec { limits, ..call::spec(hostile(), class) }
 }
 
 fn start(spec: Spec) -> Instance {
@@ -128,7 +108,7 @@ fn every_answer_of_a_guest_becomes_its_outcome() {
 #[test]
 fn a_spinning_guest_ends_at_its_fuel() {
     let failed = process(spec("Spin"), "x").unwrap_err();
-    assert_eq!(failed, Failed { error: CallError::Fuel { limit: 50_000_000 }, fuel: 50_000_000 });
+    assert_eq!(failed, Failed { error: CallError::Fuel { used: 50_000_000, limit: 50_000_000 }, fuel: 50_000_000 });
 }
 
 #[test]
@@ -180,7 +160,7 @@ fn a_fresh_instance_starts_and_works_within_the_fuel_of_one_message() {
     // Enough for the call alone, not for both; the start pays first.
     let limits = Limits { fuel: fresh - warm / 2, ..spec("Echo").limits };
     let failed = process(Spec { fresh: true, limits: limits.clone(), ..spec("Echo") }, "x").unwrap_err();
-    assert_eq!(failed.error, CallError::Fuel { limit: limits.fuel });
+    assert_eq!(failed.error, CallError::Fuel { used: limits.fuel, limit: limits.fuel });
     assert!(process(Spec { limits, ..spec("Echo") }, "x").is_ok());
 }
 
@@ -273,7 +253,7 @@ fn a_flood_of_log_lines_is_cut_and_counted() {
 fn initialize_is_bounded_and_its_refusal_told() {
     let error = |class| Instance::start(&Arc::new(spec(class))).unwrap_err();
     assert_eq!(error("InitFails"), StartError::Initialize("it never initializes".to_owned()));
-    assert_eq!(error("SpinInit"), StartError::Failed(CallError::Fuel { limit: 50_000_000 }));
+    assert_eq!(error("SpinInit"), StartError::Failed(CallError::Fuel { used: 50_000_000, limit: 50_000_000 }));
     let time = Duration::from_millis(50);
     let limits = Limits { init_fuel: u64::MAX >> 1, init_time: time, ..spec("SpinInit").limits };
     let error = Instance::start(&Arc::new(Spec { limits, ..spec("SpinInit") })).unwrap_err();
@@ -287,20 +267,65 @@ fn params_reach_initialize() {
     assert!(matches!(Instance::start(&slow("null")), Err(StartError::Initialize(text)) if text.contains("ms")));
 }
 
+/// An engine with a pool of one.
+fn small_engine() -> Engine {
+    Engine::new(EngineConfig { max_instances: 1, compile: CompileConfig { cache_dir: None, ..compile_config() } })
+        .unwrap()
+}
+
 #[test]
-fn an_engine_that_is_full_says_so() {
-    let engine = Engine::new(EngineConfig { max_instances: 1, cache_dir: None }).unwrap();
+fn beyond_the_pool_instances_are_made_on_demand_within_the_same_limits() {
+    let component = Component::load(&small_engine(), &bytes("hostile")).unwrap();
+    let spec = |class: &str| Arc::new(Spec { component: component.clone(), ..spec(class) });
+    let first = Instance::start(&spec("Echo")).unwrap();
+    let others: Vec<Instance> = (0..20).map(|_| Instance::start(&spec("Echo")).unwrap()).collect();
+    for instance in others {
+        let called = instance.process(&message("x"), 1).unwrap();
+        assert!(matches!(called.outcome, Outcome::Ok(outputs) if &*outputs[0].body == b"x"));
+    }
+    let error = |class: &str| Instance::start(&spec(class)).unwrap().process(&message("x"), 1).unwrap_err().error;
+    assert_eq!(error("Spin").code(), "fuel");
+    assert_eq!(error("MemoryBomb").code(), "memory");
+    assert_eq!(error("Panic").code(), "trap");
+    let time = Duration::from_millis(50);
+    let limits = Limits { fuel: u64::MAX >> 1, time, ..spec("Spin").limits.clone() };
+    let spinning = Instance::start(&Arc::new(Spec { limits, component: component.clone(), ..self::spec("Spin") }));
+    assert_eq!(spinning.unwrap().process(&message("x"), 1).unwrap_err().error, CallError::Deadline { limit: time });
+    assert!(first.process(&message("x"), 1).is_ok());
+}
+
+#[test]
+fn a_component_describes_itself_where_the_pool_is_full() {
+    let engine = small_engine();
+    let hostile = Component::load(&engine, &bytes("hostile")).unwrap();
+    let _first = Instance::start(&Arc::new(Spec { component: hostile.clone(), ..spec("Echo") })).unwrap();
+    assert!(hostile.describe().is_ok());
+}
+
+/// A process may have 65,530 memory maps (vm.max_map_count).
+#[test]
+fn a_large_pool_and_its_instances_take_few_memory_maps() {
+    let maps = || fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let before = maps();
+    let compile = CompileConfig { cache_dir: None, ..compile_config() };
+    let engine = Engine::new(EngineConfig { max_instances: 4_000, compile }).unwrap();
+    let pool = maps() - before;
     let component = Component::load(&engine, &bytes("hostile")).unwrap();
     let spec = Arc::new(Spec { component, ..spec("Echo") });
-    let first = Instance::start(&spec).unwrap();
-    assert!(matches!(Instance::start(&spec), Err(StartError::Full(_))));
-    drop(first);
-    assert!(Instance::start(&spec).is_ok());
+    let before = maps();
+    let instances: Vec<Instance> = (0..200).map(|_| Instance::start(&spec).unwrap()).collect();
+    let each = (maps() - before) / instances.len();
+    println!("a pool of 4,000 instances takes {pool} maps, an instance {each}");
+    // Other tests run meanwhile, and take some too.
+    assert!(pool < 2_000, "{pool}");
+    assert!(each <= 10, "{each}");
 }
 
 #[test]
 fn absurd_numbers_of_instances_are_an_error_and_large_ones_are_not() {
-    let engine = |max_instances| Engine::new(EngineConfig { max_instances, cache_dir: None });
+    let engine = |max_instances| {
+        Engine::new(EngineConfig { max_instances, compile: CompileConfig { cache_dir: None, ..compile_config() } })
+    };
     assert!(engine(4_000).is_ok());
     for max_instances in [16_385, u32::MAX] {
         let told = engine(max_instances).unwrap_err().to_string();
@@ -327,27 +352,11 @@ fn a_describe_that_never_returns_ends_with_its_budget() {
     // A slow machine reaches the second before the billion.
     let time = Duration::from_secs(1);
     assert!(
-        cause == CallError::Fuel { limit: 1_000_000_000 } || cause == CallError::Deadline { limit: time },
+        cause == CallError::Fuel { used: 1_000_000_000, limit: 1_000_000_000 }
+            || cause == CallError::Deadline { limit: time },
         "{cause:?}"
     );
     assert!(matches!(component.processor("Any"), Err(LoadError::Describe(_))), "nothing is remembered");
-}
-
-#[test]
-fn a_second_start_does_not_compile_again() {
-    let cache = tempfile::tempdir().unwrap();
-    let load = || {
-        let component = Component::load(&new_engine(Some(cache.path().join("compiled"))), &bytes("hostile")).unwrap();
-        let called = Instance::start(&Arc::new(Spec { component: component.clone(), ..spec("Echo") })).unwrap();
-        assert!(called.process(&message("x"), 1).is_ok());
-        component.from_cache()
-    };
-    assert!(!load());
-    assert!(load());
-    let entry = fs::read_dir(cache.path().join("compiled")).unwrap().next().unwrap().unwrap().path();
-    fs::write(&entry, &fs::read(&entry).unwrap()[..1_000]).unwrap();
-    assert!(!load(), "a broken entry is compiled again");
-    assert!(load(), "and replaced");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use stompbox::{
     app::{Drained, PrepareError, Prepared},
-    commands,
     config::Config,
     dev_broker::Faults,
 };
@@ -132,7 +131,7 @@ fn problems(target: &Target, changes: &[(&str, Value)]) -> String {
         config["processors"]["clock"][key] = value.clone();
     }
     let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), true, &|_| None).unwrap();
-    match Prepared::new(loaded.config, commands::cache_dir()) {
+    match Prepared::new(loaded.config, crate::harness::compile_config()) {
         Err(PrepareError::Processors(problems)) => problems[0].to_string(),
         other => panic!("{other:?}"),
     }

@@ -9,9 +9,9 @@ use std::{path::Path, process::Stdio, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use divan::Bencher;
 use stompbox::{
-    commands::build::build_crate,
+    commands::{build::build_crate, compile_config},
     delivery::Message,
-    sandbox::{Component, Counters, Engine, EngineConfig, Instance, Limits, Spec},
+    sandbox::{CompileConfig, Component, Counters, Engine, EngineConfig, Instance, Limits, Spec},
 };
 
 const BODY: &[u8] = br#"{"computingsite":"CERN-PROD","inputs":["EVNT.1._000001.pool.root"],"piloterrorcode":0,"piloterrordiag":null,"exeerrorcode":0,"exeerrordiag":null,"msg_type":"job_status","jobid":5123456789,"taskid":29999999,"status":"finished","timestamp":1718000000}"#;
@@ -25,8 +25,10 @@ fn main() {
 fn spec((plugin, class): (&str, &str)) -> Arc<Spec> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let out = tempfile::tempdir().expect("a temporary directory");
-    let files = build_crate(&root.join("plugins").join(plugin), out.path(), Stdio::null()).expect("the plugin builds");
-    let engine = Engine::new(EngineConfig { max_instances: 16, cache_dir: None }).expect("an engine");
+    let files =
+        build_crate(&root.join("plugins").join(plugin), out.path(), false, Stdio::null()).expect("the plugin builds");
+    let compile = CompileConfig { program: env!("CARGO_BIN_EXE_stompbox").into(), cache_dir: None, ..compile_config() };
+    let engine = Engine::new(EngineConfig { max_instances: 16, compile }).expect("an engine");
     let bytes = std::fs::read(files.first().expect("one component")).expect("a readable component");
     Arc::new(Spec {
         component: Component::load(&engine, &bytes).expect("a component"),

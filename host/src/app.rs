@@ -30,7 +30,7 @@ use crate::{
     generation::Generation,
     lane::Lane,
     metrics::ProcessorMetrics,
-    sandbox::{Engine, EngineConfig, PluginDirs, SandboxError},
+    sandbox::{CompileConfig, Engine, EngineConfig, MAX_POOLED_INSTANCES, PluginDirs, SandboxError},
     settle::Settler,
     source::{Source, Stop},
     state_dir::StateError,
@@ -116,17 +116,17 @@ impl Prepared {
     ///
     /// # Errors
     /// All that is wrong with any of them, at once.
-    pub fn new(config: Config, cache_dir: Option<std::path::PathBuf>) -> Result<Self, PrepareError> {
+    pub fn new(config: Config, compile: CompileConfig) -> Result<Self, PrepareError> {
         let lanes: usize = config.active_processors().map(|processor| processor.n_threads).sum();
         let wanted = config.max_instances.unwrap_or(lanes as u64 * 2 + 64);
-        let max_instances = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let engine = Engine::new(EngineConfig { max_instances, cache_dir })?;
+        let max_instances = u32::try_from(wanted).unwrap_or(u32::MAX).min(MAX_POOLED_INSTANCES);
+        let engine = Engine::new(EngineConfig { max_instances, compile })?;
         let mut problems = problems::problems(&config);
         let mut generations = Vec::new();
         for processor in config.active_processors() {
             match load(&engine, &config, processor) {
                 Ok(generation) => generations.push((processor.clone(), generation)),
-                Err(problem) => problems.push(problem),
+                Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() {
@@ -201,12 +201,13 @@ impl Prepared {
     }
 }
 
-fn load(engine: &Engine, config: &Config, processor: &Processor) -> Result<Generation, Problem> {
+fn load(engine: &Engine, config: &Config, processor: &Processor) -> Result<Generation, Vec<Problem>> {
     let vo_plugins = processor.vo.as_ref().and_then(|vo| config.vos.get(vo)).map(|vo| vo.plugins.clone());
     let dirs: Vec<_> = vo_plugins.unwrap_or_default().into_iter().chain(config.plugins.iter().cloned()).collect();
     let problem = |key: &str, message| Problem { path: format!("processors.{}.{key}", processor.name), message };
-    let plugins = PluginDirs::open(&dirs).map_err(|error| problem("module", error.to_string()))?;
-    Generation::load(engine, &plugins, processor, 1).map_err(|refusal| problem(refusal.key, refusal.message))
+    let plugins = PluginDirs::open(&dirs).map_err(|error| vec![problem("module", error.to_string())])?;
+    Generation::load(engine, &plugins, processor, 1)
+        .map_err(|refusals| refusals.into_iter().map(|refusal| problem(&refusal.key, refusal.message)).collect())
 }
 
 impl Running {

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Nothing escapes: a processor has limits for instructions, time, memory and output.
 /// Start with `stompbox demo`.
 #[derive(Debug, Parser)]
-#[command(name = "stompbox", version, propagate_version = true)]
+#[command(name = "stompbox", version = crate::version::BOTH, propagate_version = true)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
@@ -83,6 +83,9 @@ pub enum Command {
     /// Adds nothing to the project: it calls cargo for the target wasm32-wasip2 with the settings that
     /// make components fast, and names the file as the host looks it up.
     Build(Build),
+    /// Compile a component from standard input to standard output: for the host's own use, see `sandbox::compiler`
+    #[command(hide = true)]
+    Compile(Compile),
 }
 
 /// Arguments of `run`.
@@ -179,6 +182,19 @@ pub struct Build {
     /// Where the component goes
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub out: PathBuf,
+    /// Keep the line numbers of the source: a trap then names file and line, and the file is about ten times
+    /// as large
+    #[arg(long)]
+    pub line_numbers: bool,
+}
+
+/// Arguments of `compile`.
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// How much memory it may write to, in bytes
+    pub memory_bytes: u64,
+    /// How much CPU time it may use, in seconds
+    pub cpu_seconds: u64,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     console::complain,
     metrics::ProcessorMetrics,
+    sandbox::{CompileConfig, CompileLimits},
 };
 
 /// The exit code for wrong usage and wrong configuration (EX_USAGE of sysexits.h).
@@ -39,7 +40,7 @@ pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
     for warning in &loaded.warnings {
         warn!("{}: {warning}", file.display());
     }
-    Prepared::new(loaded.config, cache_dir()).map_err(|error| match error {
+    Prepared::new(loaded.config, compile_config()).map_err(|error| match error {
         PrepareError::Processors(problems) => {
             complain(format_args!("error: {} cannot run: {} problem(s)", file.display(), problems.len()));
             problems.iter().for_each(|problem| complain(format_args!("  {problem}")));
@@ -52,11 +53,17 @@ pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
     })
 }
 
-/// Where compiled components are kept: below `XDG_CACHE_HOME`, else `HOME/.cache`.
+/// How the program compiles components: it starts itself, also when its file was replaced meanwhile.
 #[must_use]
-pub fn cache_dir() -> Option<PathBuf> {
+pub fn compile_config() -> CompileConfig {
+    CompileConfig { program: "/proc/self/exe".into(), limits: CompileLimits::default(), cache_dir: cache_dir() }
+}
+
+/// Where compiled components are kept: below `XDG_CACHE_HOME`, else `HOME/.cache`.
+fn cache_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    // The specification of these directories has relative ones ignored.
+    let base = set("XDG_CACHE_HOME").filter(|base| base.is_absolute()).or_else(|| Some(set("HOME")?.join(".cache")))?;
     Some(base.join("stompbox").join("components"))
 }
 

@@ -42,7 +42,7 @@ pub use server::{Connect, Server};
 pub use vo::Vo;
 
 pub use crate::client::AckMode;
-use crate::sandbox::limits::Limits;
+use crate::sandbox::{MAX_POOLED_INSTANCES, limits::Limits};
 
 /// A valid configuration: every reference in it leads somewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,7 +163,7 @@ impl Config {
             admin: fields.nested("admin", Admin::read).flatten(),
             buffer_bytes: fields.mebibytes("buffer_mb", 512, 1..=1_048_576),
             max_hold: fields.seconds("max_hold_s", 600.0, 1.0..=1_500.0),
-            max_instances: fields.number("max_instances", 1..=100_000),
+            max_instances: fields.number("max_instances", 1..=u64::from(MAX_POOLED_INSTANCES)),
             servers,
             queues,
             processors,
@@ -180,9 +180,10 @@ impl Config {
         let lanes: usize = self.active_processors().map(|processor| processor.n_threads).sum();
         if self.max_instances.is_some_and(|max| max < lanes as u64) {
             let message = format!(
-                "is less than the {lanes} lanes (n_threads) of the processors, each of which keeps an instance"
+                "is less than the {lanes} lanes (n_threads) of the processors, each of which keeps an instance: some \
+                 are made on demand, which is slower"
             );
-            fields.error("max_instances", message);
+            fields.warn("max_instances", message);
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Delivery {
     /// How often an instance failed on it (trap, fuel, memory, output), not counting the guest's own
     /// decisions.
     pub faults: u32,
+    /// The fuel that the calls for it used.
+    pub fuel: u64,
     /// When the host read it (monotonic): latency is measured from here.
     pub received: Instant,
     /// Since when the processor has answered `unavailable` to it.
@@ -160,6 +162,7 @@ impl Delivery {
             message: Arc::new(message),
             attempt: 1,
             faults: 0,
+            fuel: 0,
             received: Instant::now(),
             unavailable_since: None,
             failing_since: None,

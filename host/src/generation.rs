@@ -4,15 +4,14 @@
 //! `check` and at start; lanes and sources hold the one they were given and make their instances of it.
 //! The place where the next generation will be swapped in between two messages.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tracing::{error, info};
 
 use crate::{
     config,
-    outcome::CallError,
     retry::Pauses,
-    sandbox::{Component, Counters, Engine, Instance, Kind, LoadError, PluginDirs, Spec},
+    sandbox::{Component, Counters, Engine, Found, Instance, Kind, LoadError, Misfit, PluginDirs, Spec},
 };
 
 /// One version of a processor, as it runs.
@@ -26,7 +25,7 @@ pub struct Generation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The key below the processor's object.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -41,17 +40,31 @@ impl Generation {
         plugins: &PluginDirs,
         processor: &config::Processor,
         number: u64,
-    ) -> Result<Self, Refusal> {
-        let refuse =
-            |key: &'static str, error: &dyn std::error::Error| Refusal { key, message: config::with_sources(error) };
+    ) -> Result<Self, Vec<Refusal>> {
+        let spec = Self::spec(engine, plugins, processor, number).map_err(|refusal| vec![refusal])?;
+        spec.check_fit().map_err(|misfits| misfits.into_iter().map(refuse_misfit).collect::<Vec<_>>())?;
+        Ok(Self { spec: Arc::new(spec) })
+    }
+
+    fn spec(
+        engine: &Engine,
+        plugins: &PluginDirs,
+        processor: &config::Processor,
+        number: u64,
+    ) -> Result<Spec, Refusal> {
+        let refuse = |key: &'static str, error: &dyn std::error::Error| Refusal {
+            key: key.into(),
+            message: config::with_sources(error),
+        };
         let found = plugins.find(&processor.module).map_err(|e| refuse("module", &e))?;
+        check_pin(&found, processor)?;
         let component = Component::load_file(engine, &found).map_err(|e| refuse("module", &e))?;
         component.processor(&processor.class).map_err(|error| match error {
             LoadError::UnknownProcessor { .. } => refuse("name", &error),
             other => refuse("module", &LoadError::File { path: found.file.clone(), source: Box::new(other) }),
         })?;
         check_kind(component.kind(), processor)?;
-        let spec = Spec {
+        Ok(Spec {
             component,
             class: processor.class.clone(),
             processor: processor.name.clone(),
@@ -63,9 +76,7 @@ impl Generation {
             default_queue: processor.out_queue.clone(),
             fresh: processor.instance == config::InstanceMode::Fresh,
             counters: Arc::new(Counters::default()),
-        };
-        spec.check_fit().map_err(|(key, error)| Refusal { key, message: too_small(&error) })?;
-        Ok(Self { spec: Arc::new(spec) })
+        })
     }
 
     /// Makes an instance, trying again with back-off until it succeeds. `pause` sleeps, and returns true
@@ -105,6 +116,28 @@ impl Generation {
     }
 }
 
+/// No instance fits into the limits of the processor.
+fn refuse_misfit(misfit: Misfit) -> Refusal {
+    let key = misfit.key.map_or_else(|| "limits".to_owned(), |key| format!("limits.{key}"));
+    Refusal { key: key.into(), message: misfit.message }
+}
+
+/// A file that is not the one the operator pinned is not even compiled.
+fn check_pin(found: &Found, processor: &config::Processor) -> Result<(), Refusal> {
+    let digest = found.digest();
+    match &processor.sha256 {
+        Some(pin) if *pin != digest => {
+            let file = found.file.display();
+            let message = format!(
+                "{file} is another component: its SHA-256 is {digest}; put the right file back, or pin this one if it \
+                 is what you want"
+            );
+            Err(Refusal { key: "sha256".into(), message })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Handlers need a queue to read, and sources have none.
 fn check_kind(kind: Kind, processor: &config::Processor) -> Result<(), Refusal> {
     let message = match (kind, &processor.in_queue) {
@@ -114,16 +147,5 @@ fn check_kind(kind: Kind, processor: &config::Processor) -> Result<(), Refusal> 
             "the component is of world source, which works by the clock and reads no queue: remove in_queue"
         }
     };
-    Err(Refusal { key: "in_queue", message: message.to_owned() })
-}
-
-/// The component cannot even start within its limits.
-fn too_small(error: &CallError) -> String {
-    match error {
-        CallError::Memory { wanted_bytes, .. } => {
-            let needed = wanted_bytes.div_ceil(1 << 20);
-            format!("the component cannot start with so little: it needs {needed} MiB at least")
-        }
-        other => format!("the component cannot start within its limits: {other}"),
-    }
+    Err(Refusal { key: "in_queue".into(), message: message.to_owned() })
 }

@@ -113,7 +113,7 @@ impl Lane {
         job.delivery.unavailable_since = away.since;
         let mut rest = None;
         loop {
-            let (happened, left) = self.call(instance, &job);
+            let (happened, left) = self.call(instance, &mut job);
             let (again, reason) = match self.settler.settle(job, happened) {
                 Next::Done => {
                     *away = Away::default();
@@ -178,8 +178,8 @@ impl Lane {
     }
 
     /// One call of the component. An instance that failed is gone: the call consumed it.
-    fn call(&self, instance: Instance, job: &Job) -> (Happened, Option<Instance>) {
-        let delivery = &job.delivery;
+    fn call(&self, instance: Instance, job: &mut Job) -> (Happened, Option<Instance>) {
+        let delivery = &mut job.delivery;
         delivery.span.record("processor", &*self.settler.origin.processor).record("attempt", delivery.attempt);
         let _entered = delivery.span.enter();
         let metrics = self.metrics();
@@ -190,14 +190,18 @@ impl Lane {
         if self.verbose {
             self.report(delivery, &result);
         }
+        let fuel = match &result {
+            Ok(called) => called.fuel,
+            Err(failed) => failed.fuel,
+        };
+        delivery.fuel = delivery.fuel.saturating_add(fuel);
+        metrics.fuel.record(fuel);
         match result {
             Ok(called) => {
-                metrics.fuel.add(called.fuel);
                 metrics.unsent.add(u64::from(called.unsent));
                 (Happened::Decided(called.outcome), Some(called.instance))
             }
             Err(failed) => {
-                metrics.fuel.add(failed.fuel);
                 metrics.failures.add_one(failed.error.code());
                 (Happened::Failed(failed.error), None)
             }

@@ -42,6 +42,8 @@ pub mod source;
 
 pub mod sandbox;
 
+pub mod log_rate;
+
 pub mod outcome;
 
 pub mod settle;
@@ -57,5 +59,6 @@ pub mod shutdown;
 
 pub mod sender;
 pub mod status;
+pub mod version;
 
 pub mod dev_broker;

@@ -80,6 +80,39 @@ pub struct LatencyBuckets {
     pub buckets: Vec<(f64, u64)>,
 }
 
+/// Upper bounds of the buckets of fuel, in units.
+pub const FUEL_BUCKETS: [f64; 9] = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e12, f64::INFINITY];
+
+/// Fuel by call.
+#[derive(Debug, Default)]
+pub struct Fuel {
+    used: Counter,
+    buckets: [Counter; FUEL_BUCKETS.len()],
+}
+
+impl Fuel {
+    /// Counts what a call used.
+    pub fn record(&self, units: u64) {
+        self.used.add(units);
+        let at = FUEL_BUCKETS.iter().position(|bound| units as f64 <= *bound);
+        if let Some(bucket) = at.and_then(|at| self.buckets.get(at)) {
+            bucket.add_one();
+        }
+    }
+
+    /// The fuel of all calls.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.used.get()
+    }
+
+    /// Each upper bound in units, and how many calls are between it and the one before.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        FUEL_BUCKETS.iter().zip(&self.buckets).map(|(bound, calls)| (*bound, calls.get())).collect()
+    }
+}
+
 /// The counters of one processor.
 #[derive(Debug)]
 pub struct ProcessorMetrics {
@@ -103,8 +136,8 @@ pub struct ProcessorMetrics {
     pub failures: Failures,
     /// Calls of the component.
     pub calls: Counter,
-    /// Fuel used by all calls.
-    pub fuel: Counter,
+    /// Fuel used by its calls.
+    pub fuel: Fuel,
     latency: Mutex<Option<Histogram<u64>>>,
     latency_micros: Counter,
 }
@@ -135,7 +168,7 @@ impl Default for ProcessorMetrics {
             possible_duplicates: Counter::default(),
             failures: Failures::default(),
             calls: Counter::default(),
-            fuel: Counter::default(),
+            fuel: Fuel::default(),
             latency,
             latency_micros: Counter::default(),
         }
@@ -202,6 +235,15 @@ mod tests {
         assert_eq!(filled, [(0.0005, 1), (0.0025, 1), (0.005, 1), (1.0, 1), (10.0, 1), (f64::INFINITY, 1)]);
         assert_eq!(latency.count, 6);
         assert!((latency.sum - 100_003.705).abs() < 1e-6, "{}", latency.sum);
+    }
+
+    #[test]
+    fn every_call_s_fuel_is_in_one_bucket() {
+        let fuel = Fuel::default();
+        [0, 10_000, 10_001, 2_000_000_000, u64::MAX >> 8].into_iter().for_each(|units| fuel.record(units));
+        let filled: Vec<_> = fuel.buckets().into_iter().filter(|(_, calls)| *calls > 0).collect();
+        assert_eq!(filled, [(1e4, 2), (1e5, 1), (1e10, 1), (f64::INFINITY, 1)]);
+        assert_eq!(fuel.get(), 20_001 + 2_000_000_000 + (u64::MAX >> 8));
     }
 
     #[test]

@@ -218,8 +218,10 @@ pub enum CallError {
     #[error("the component trapped: {0}")]
     Trap(String),
     /// The guest used more instructions than its limit.
-    #[error("the component used up its fuel of {limit}")]
+    #[error("the component used {used} of {limit} units of fuel and needed more")]
     Fuel {
+        /// What it used, in units of fuel.
+        used: u64,
         /// The limit in units of fuel.
         limit: u64,
     },

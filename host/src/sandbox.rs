@@ -5,19 +5,28 @@
 //! [`Instance`] lives in a lane and turns messages into outcomes. Guests are untrusted: whatever comes
 //! from one is bounded before it is used. Nothing here knows of brokers or of the configuration's files.
 
+mod allocation;
+mod artifact;
 mod bindings;
 mod cache;
-mod compile;
+mod compiler;
+mod compiler_process;
 mod component;
 mod counters;
+mod describe;
 mod engine;
 mod failure;
+mod fit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guest_log;
 mod host_api;
 mod input;
 mod instance;
 mod limiter;
 pub mod limits;
+mod lines;
+mod load;
 mod load_error;
 mod lookup;
 mod output;
@@ -29,12 +38,17 @@ mod ticker;
 mod wasi;
 mod world;
 
+pub use allocation::{MAX_MEMORY_BYTES, MAX_POOLED_INSTANCES, MAX_TABLE_ELEMENTS};
+pub use compiler::CompileLimits;
+pub use compiler_process::compile_stdin;
 pub use component::{Component, Description, ProcessorInfo};
 pub use counters::Counters;
-pub use engine::{Engine, EngineConfig, MAX_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, SandboxError};
+pub use describe::Needs;
+pub use engine::{CompileConfig, Engine, EngineConfig, SandboxError};
+pub use fit::Misfit;
 pub use instance::{Called, Failed, Instance, StartError};
 pub use limits::Limits;
 pub use load_error::LoadError;
-pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs};
+pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs, read_file};
 pub use spec::Spec;
 pub use world::Kind;

@@ -30,6 +30,7 @@ use crate::{
     buffer::Buffer,
     dead_letter::Origin,
     delivery::Delivery,
+    log_rate::LogRate,
     metrics::ProcessorMetrics,
     outcome::{Action, Happened, Outcome, Reason, Standing, decide},
     retry::RetryPolicy,
@@ -65,6 +66,8 @@ pub struct Settler {
     pub origin: Origin,
     /// How it retries.
     pub retry: RetryPolicy,
+    /// How fast the log may grow by the reasons that its guest gives.
+    pub log_rate: LogRate,
     /// What it counts.
     pub metrics: Arc<ProcessorMetrics>,
     /// Lanes take nothing new while more than this is unconfirmed (`unconfirmed_mb`).
@@ -209,8 +212,10 @@ impl Settler {
     fn hold(&self, mut job: Job, delay: Option<Duration>, reason: Reason) -> Next {
         let pause = self.retry.delay(job.delivery.attempt, delay, fastrand::f64());
         let pause = self.within_max_hold(&job.delivery, pause);
-        warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
-              code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
+        if self.log_rate.allows(reason.detail.len()) {
+            warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+                  fuel = job.delivery.fuel, code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
+        }
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
         self.hold_until(job, Instant::now() + pause, reason)
@@ -236,8 +241,10 @@ impl Settler {
     }
 
     fn again(&self, mut job: Job, reason: Reason) -> Next {
-        warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
-              code = reason.code, detail = reason.detail, "once more, in a fresh instance");
+        if self.log_rate.allows(reason.detail.len()) {
+            warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+                  fuel = job.delivery.fuel, code = reason.code, detail = reason.detail, "once more, in a fresh instance");
+        }
         self.metrics.retried.add_one();
         job.delivery.attempt += 1;
         job.delivery.faults += 1;

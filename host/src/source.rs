@@ -22,6 +22,8 @@ use crate::{
     settle::Route,
 };
 
+/// The most that a failure says in the words of its guest.
+const MAX_WORDS_BYTES: usize = 1 << 10;
 /// How often a thread that waits for receipts looks whether the host ends.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -93,7 +95,7 @@ impl Source {
         metrics.calls.add_one();
         match instance.tick() {
             Ok(called) => {
-                metrics.fuel.add(called.fuel);
+                metrics.fuel.record(called.fuel);
                 metrics.unsent.add(u64::from(called.unsent));
                 if self.verbose {
                     tracing::info!(processor = %self.name, fuel = called.fuel, outcome = called.outcome.name(), "ticked");
@@ -101,9 +103,12 @@ impl Source {
                 (Some(called.outcome), Some(called.instance))
             }
             Err(failed) => {
-                metrics.fuel.add(failed.fuel);
+                metrics.fuel.record(failed.fuel);
                 metrics.failures.add_one(failed.error.code());
-                error!(processor = %self.name, code = failed.error.code(), error = %failed.error, "tick failed, the next one has a fresh instance");
+                if self.generation.spec.log_rate().allows(MAX_WORDS_BYTES) {
+                    error!(processor = %self.name, code = failed.error.code(), fuel = failed.fuel, error = %failed.error,
+                           "tick failed, the next one has a fresh instance");
+                }
                 (None, None)
             }
         }
@@ -139,7 +144,9 @@ impl Source {
     }
 
     fn warn(&self, reason: &Reason, what: &str, pause: Duration) {
-        warn!(processor = %self.name, code = reason.code, detail = reason.detail, wait_ms = pause.as_millis(), "{what}");
+        if self.generation.spec.log_rate().allows(reason.detail.len()) {
+            warn!(processor = %self.name, code = reason.code, detail = reason.detail, wait_ms = pause.as_millis(), "{what}");
+        }
     }
 
     /// Sends outputs and waits until all are confirmed; refused ones are sent again. False where some

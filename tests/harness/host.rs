@@ -41,7 +41,7 @@ impl Host {
         let mut config = config.clone();
         config["plugins"] = json!([guests::plugins_dir()]);
         let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), strict, &|_| None).unwrap();
-        let prepared = Prepared::new(loaded.config, commands::cache_dir()).unwrap();
+        let prepared = Prepared::new(loaded.config, super::compile_config()).unwrap();
         let runtime = commands::runtime().unwrap();
         let running = {
             let _inside = runtime.enter();

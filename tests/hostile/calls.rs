@@ -103,6 +103,22 @@ fn a_random_flood() {
 }
 
 #[test]
+fn random_bytes_cost_fuel() {
+    survive(&Attack::raw("random_flood", json!({}), Fate::Dead("fuel")));
+}
+
+#[test]
+fn a_function_s_name_that_grows_when_it_is_read() {
+    survive(&Attack::raw("mangled", json!({}), Fate::Dead("trap")));
+}
+
+#[test]
+fn a_function_named_after_another_failure() {
+    let told = survive(&Attack::raw("misnamed", json!({}), Fate::Dead("trap")));
+    assert!(told.iter().all(|detail| detail.contains("unreachable")), "{told:?}");
+}
+
+#[test]
 fn log_text_that_is_none() {
     let told = survive(&Attack::raw("log_not_utf8", json!({}), Fate::Dead("trap")));
     assert!(told.iter().all(|detail| detail.contains("utf-8")), "{told:?}");

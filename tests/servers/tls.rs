@@ -193,7 +193,7 @@ fn problems(config: &Value) -> Vec<String> {
     let mut config = config.clone();
     config["plugins"] = json!([crate::harness::guests::plugins_dir()]);
     let loaded = Config::parse(&config.to_string(), "/etc/stompbox/test.json".as_ref(), true, &|_| None).unwrap();
-    match Prepared::new(loaded.config, stompbox::commands::cache_dir()) {
+    match Prepared::new(loaded.config, crate::harness::compile_config()) {
         Ok(_) => Vec::new(),
         Err(PrepareError::Processors(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(other) => panic!("{other}"),

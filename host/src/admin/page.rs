@@ -16,6 +16,7 @@ use prometheus_client::{
 use crate::{
     metrics::ProcessorMetrics,
     status::{Link, ProcessorStatus, QueueStatus, Status},
+    version,
 };
 
 /// The page for now.
@@ -91,14 +92,16 @@ impl Collector for Page {
             .iter()
             .flat_map(|p| OUTCOMES.map(|(outcome, value)| (with(p, "outcome", outcome), value(&p.metrics))));
         page.counters("messages_settled", "Deliveries that have ended, by how", ended)?;
-        let failed = processors
-            .iter()
-            .flat_map(|p| p.metrics.failures.by_code().map(|(code, count)| (with(p, "code", code), count)));
-        page.counters("call_failures", "Failed calls and starts of instances, by kind", failed)?;
+        let failed = processors.iter().flat_map(|p| {
+            let ends = ("terminate", p.guest.failed_terminates());
+            p.metrics.failures.by_code().chain([ends]).map(|(code, count)| (with(p, "code", code), count))
+        });
+        page.counters("call_failures", "Failed calls, starts and farewells of instances, by kind", failed)?;
         for (name, help, value) in LEVELS {
             page.gauges(name, help, processors.iter().map(|p| (labels(p), value(p))))?;
         }
         page.latency(processors)?;
+        page.fuel(processors)?;
         page.guests(processors)?;
         page.queues(queues)?;
         page.gauges(
@@ -196,7 +199,7 @@ impl Writer<'_, '_> {
     }
 
     fn host(&mut self, dropped_lines: Option<u64>) -> fmt::Result {
-        let version = vec![("version", env!("CARGO_PKG_VERSION")), ("wasmtime", super::WASMTIME_VERSION)];
+        let version = vec![("version", version::STOMPBOX), ("wasmtime", version::WASMTIME)];
         self.gauges("build_info", "Always 1; the versions are labels", std::iter::once((version, 1)))?;
         let Some(lines) = dropped_lines else { return Ok(()) };
         let help = "Log lines that nobody can read because the reader stalled or went away";
@@ -216,6 +219,19 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
+    fn fuel(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {
+        let help = "Fuel used by each call";
+        let mut metric = self.0.encode_descriptor("call_fuel", help, None, MetricType::Histogram)?;
+        for processor in processors {
+            let fuel = &processor.metrics.fuel;
+            let (labels, buckets) = (labels(processor), fuel.buckets());
+            let calls = buckets.iter().map(|(_, calls)| calls).sum();
+            let mut family = metric.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(fuel.get() as f64, calls, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// What guests count, and what they were not allowed to.
     fn guests(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {
         let counted = processors
@@ -229,6 +245,6 @@ impl Writer<'_, '_> {
             refused,
         )?;
         let dropped = processors.iter().map(|p| (labels(p), p.guest.dropped_log_bytes()));
-        self.counters("guest_log_dropped_bytes", "Log text of the processor beyond its log_kb", dropped)
+        self.counters("guest_log_dropped_bytes", "Log text of the processor beyond its log_kb or log_kb_s", dropped)
     }
 }

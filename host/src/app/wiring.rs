@@ -13,6 +13,7 @@ use crate::{
     dead_letter::Origin,
     generation::Generation,
     metrics::ProcessorMetrics,
+    retry::RetryPolicy,
     settle::{Ids, Route, Settler},
     source::{Source, Stop},
     status::Link,
@@ -94,11 +95,8 @@ impl<'a> Wiring<'a> {
                 digest: generation.spec.component.digest().to_owned(),
                 generation: generation.spec.generation,
             },
-            retry: if in_queue.ack_mode_in_effect() == AckMode::Client {
-                processor.retry.clone().hurried()
-            } else {
-                processor.retry.clone()
-            },
+            retry: retry(processor, &in_queue),
+            log_rate: generation.spec.log_rate(),
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
@@ -236,6 +234,12 @@ fn subscription(queue: &config::Queue, window: usize) -> Subscription {
         durable: queue.subscription.as_deref().map(Arc::from),
         ordered: queue.order_by.is_some(),
     }
+}
+
+/// In ack mode client nothing behind a message can be acknowledged before it.
+fn retry(processor: &Processor, in_queue: &config::Queue) -> RetryPolicy {
+    let policy = processor.retry.clone();
+    if in_queue.ack_mode_in_effect() == AckMode::Client { policy.hurried() } else { policy }
 }
 
 #[cfg(test)]

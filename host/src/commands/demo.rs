@@ -67,9 +67,9 @@ fn build_plugins(source: &Path, out: &Path) -> anyhow::Result<()> {
     {
         say(format_args!("Building {what} ({plugin}) ..."));
         let began = Instant::now();
-        super::build::build_crate(&source.join(plugin), out, Stdio::null()).or_else(|_| {
+        super::build::build_crate(&source.join(plugin), out, false, Stdio::null()).or_else(|_| {
             // Again with cargo's own words, which say what is wrong.
-            super::build::build_crate(&source.join(plugin), out, Stdio::inherit())
+            super::build::build_crate(&source.join(plugin), out, false, Stdio::inherit())
         })?;
         say(format_args!("  done in {:.1} s", began.elapsed().as_secs_f64()));
     }
@@ -89,7 +89,7 @@ async fn play(args: &cli::Demo, dir: &Path) -> anyhow::Result<ExitCode> {
     let file = dir.join("demo.json");
     fs::write(&file, configuration(&address.to_string()))?;
     let loaded = Config::load(&file, true)?;
-    let running = Prepared::new(loaded.config, super::cache_dir())?.start()?;
+    let running = Prepared::new(loaded.config, super::compile_config())?.start()?;
     running.ready().await;
     let code = feed_and_watch(args, address, running, &handle).await?;
     let _ = stop.send(());

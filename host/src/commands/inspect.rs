@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::{
     cli::Inspect,
     console::say,
-    sandbox::{Component, Engine, EngineConfig, Kind},
+    sandbox::{Component, Engine, EngineConfig, Kind, Limits, read_file},
 };
 
 /// Loads the component, asks it to describe itself, and prints the answer.
@@ -16,8 +16,8 @@ use crate::{
 /// The file cannot be read, or is not a component of this host.
 pub fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
     let file = args.file.display();
-    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {file}"))?;
-    let engine = Engine::new(EngineConfig { max_instances: 4, cache_dir: super::cache_dir() })?;
+    let bytes = read_file(&args.file)?;
+    let engine = Engine::new(EngineConfig { max_instances: 4, compile: super::compile_config() })?;
     let component = Component::load(&engine, &bytes).with_context(|| format!("{file} is not a usable component"))?;
     let description = component.describe().with_context(|| format!("{file} does not describe itself"))?;
     let world = match component.kind() {
@@ -32,6 +32,8 @@ pub fn inspect(args: &Inspect) -> anyhow::Result<ExitCode> {
     for processor in &description.processors {
         say(format_args!("          {}  {}", processor.name, processor.summary));
     }
+    let needs = component.needs().with_context(|| format!("{file} does not describe itself"))?;
+    say(format_args!("fits      {}", needs.compared_with(&Limits::default())));
     say(format_args!("imports"));
     for import in component.imports() {
         say(format_args!("          {import}"));

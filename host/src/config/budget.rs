@@ -10,7 +10,7 @@ use super::fields::Fields;
 use crate::sandbox::{MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, limits::Limits};
 
 /// The keys of `limits` and what they may be. Their defaults are those of [`Limits`].
-const KEYS: [(&str, RangeInclusive<u64>); 9] = [
+const KEYS: [(&str, RangeInclusive<u64>); 10] = [
     ("fuel", 1..=MAX_FUEL),
     ("time_ms", 1..=MAX_TIME_MS),
     ("memory_mb", 1..=(MAX_MEMORY_BYTES >> 20) as u64),
@@ -18,6 +18,7 @@ const KEYS: [(&str, RangeInclusive<u64>); 9] = [
     ("outputs", 0..=1_000_000),
     ("output_mb", 1..=1_024),
     ("log_kb", 0..=1_048_576),
+    ("log_kb_s", 1..=1_048_576),
     ("init_fuel", 1..=MAX_FUEL),
     ("init_time_ms", 1..=MAX_TIME_MS),
 ];
@@ -78,6 +79,7 @@ impl Budget {
             outputs: self.size("outputs", 1).unwrap_or(default.outputs),
             output_bytes: self.size("output_mb", 1 << 20).unwrap_or(default.output_bytes),
             log_bytes: self.size("log_kb", 1 << 10).unwrap_or(default.log_bytes),
+            log_bytes_per_second: self.size("log_kb_s", 1 << 10).unwrap_or(default.log_bytes_per_second),
             init_fuel: self.get("init_fuel").unwrap_or(default.init_fuel),
             init_time: self.get("init_time_ms").map_or(default.init_time, Duration::from_millis),
         }
@@ -111,6 +113,7 @@ mod tests {
                 "processors.p.limits",
                 json!({
                     "outputs": 10, "memory_mb": 2, "table_elements": 3, "output_mb": 4, "log_kb": 5,
+                    "log_kb_s": 8,
                     "init_fuel": 6, "init_time_ms": 7
                 }),
             ),
@@ -125,6 +128,7 @@ mod tests {
                 outputs: 10,
                 output_bytes: 4 << 20,
                 log_bytes: 5 << 10,
+                log_bytes_per_second: 8 << 10,
                 init_fuel: 6,
                 init_time: Duration::from_millis(7),
             }

@@ -25,6 +25,8 @@ pub struct Processor {
     pub enable: bool,
     /// The dotted name of the component.
     pub module: String,
+    /// The digest that its component must have, in lower-case hexadecimal.
+    pub sha256: Option<String>,
     /// The JSON key `name`: which processor of the component.
     pub class: String,
     /// Lanes, at least 1.
@@ -87,6 +89,7 @@ impl Processor {
             name,
             enable: fields.flag("enable", true),
             module: module(fields),
+            sha256: sha256(fields),
             class: class(fields),
             n_threads: fields.count("n_threads", 1, 1..=256),
             out_queue: fields.reference("out_queue", "queue", known.queues),
@@ -190,6 +193,16 @@ fn module(fields: &Fields<'_>) -> String {
     module
 }
 
+/// The pin of a component: what `sha256sum` and `stompbox inspect` print of its file.
+fn sha256(fields: &Fields<'_>) -> Option<String> {
+    let pin = fields.text("sha256")?.to_lowercase();
+    if pin.len() == 64 && pin.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(pin);
+    }
+    fields.error("sha256", "must be the 64 hexadecimal digits that `sha256sum` prints for the component's file");
+    None
+}
+
 fn class(fields: &Fields<'_>) -> String {
     let class = fields.required("name");
     if class.len() > MAX_NAME_BYTES {
@@ -225,6 +238,16 @@ mod tests {
         }
         for module in ["a", "pandajedi.jedimsgprocessor.a_b-c2", &"a".repeat(255)] {
             assert_eq!(config(&[("processors.p.module", json!(module))]).processors["p"].module, module);
+        }
+    }
+
+    #[test]
+    fn a_pin_is_64_digits() {
+        let pin = |value: &str| [("processors.p.sha256", json!(value))];
+        assert_eq!(config(&pin(&"aB".repeat(32))).processors["p"].sha256, Some("ab".repeat(32)));
+        for wrong in ["", "ab", &"g0".repeat(32), &"ab".repeat(33)] {
+            let problems = problems(&pin(wrong));
+            assert!(problems.starts_with("processors.p.sha256: must be the 64 hexadecimal digits"), "{problems}");
         }
     }
 

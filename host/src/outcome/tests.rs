@@ -28,7 +28,7 @@ fn output() -> Output {
 fn failures() -> Vec<CallError> {
     vec![
         CallError::Trap("unreachable".into()),
-        CallError::Fuel { limit: 1 },
+        CallError::Fuel { used: 1, limit: 1 },
         CallError::Memory { wanted_bytes: 2, limit_bytes: 1 },
         CallError::OutputLimit("1,001 outputs".into()),
         CallError::OutputInvalid("header destination".into()),

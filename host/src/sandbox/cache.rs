@@ -1,6 +1,6 @@
 //! The directory of compiled components.
 //!
-//! Used by [`super::compile`] alone. What is read from here becomes machine code, so an artifact is
+//! Used by [`super::load`] alone. What is read from here becomes machine code, so an artifact is
 //! handed out only if the directory and the file belong to this user, nobody else can write them, and
 //! the artifact is byte for byte what this host wrote. A cache that cannot be trusted is not used: it
 //! costs a compilation, never safety.
@@ -14,10 +14,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-/// The first bytes of a cache file; the number changes with the layout of the file.
-const MAGIC: &[u8; 20] = b"stompbox artifact 1\n";
-/// The largest artifact: machine code is larger than the component it comes from.
-const MAX_ARTIFACT_BYTES: u64 = 1 << 30;
+use super::artifact::{FORMAT, MAX_ARTIFACT_BYTES};
 
 /// Why the cache, or an entry of it, is not used.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +58,7 @@ impl Cache {
         if !metadata.is_dir() {
             return Err(CacheError::Kind("directory"));
         }
-        // Who this user is, shows in the owner of a file just made.
-        let user = tempfile::tempfile()?.metadata()?.uid();
+        let user = rustix::process::geteuid().as_raw();
         check_owner(&metadata, user)?;
         Ok(Self { dir: dir.to_owned(), user })
     }
@@ -87,17 +83,17 @@ impl Cache {
         let mut file = File::open(&path)?;
         // The opened file is checked, not the name: a name can be given to another file meanwhile.
         check_owner(&file.metadata()?, self.user)?;
-        let mut head = [0; MAGIC.len()];
-        let mut sum = [0; 32];
+        let mut head = [0; FORMAT.len()];
+        let mut expected = [0; 32];
         let mut artifact = Vec::new();
         let truncated = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => CacheError::Damaged,
             _ => CacheError::Io(error),
         };
         file.read_exact(&mut head).map_err(truncated)?;
-        file.read_exact(&mut sum).map_err(truncated)?;
+        file.read_exact(&mut expected).map_err(truncated)?;
         file.take(MAX_ARTIFACT_BYTES).read_to_end(&mut artifact)?;
-        if &head != MAGIC || Sha256::digest(&artifact).as_slice() != sum {
+        if &head != FORMAT || sum(key, &artifact) != expected {
             return Err(CacheError::Damaged);
         }
         Ok(artifact)
@@ -106,8 +102,8 @@ impl Cache {
     /// Keeps an artifact; readers see all of it or nothing.
     pub(crate) fn put(&self, key: &str, artifact: &[u8]) -> Result<(), CacheError> {
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.dir)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&Sha256::digest(artifact))?;
+        file.write_all(FORMAT)?;
+        file.write_all(&sum(key, artifact))?;
         file.write_all(artifact)?;
         file.as_file().sync_all()?;
         file.persist(self.file(key)).map_err(|error| error.error)?;
@@ -117,6 +113,11 @@ impl Cache {
     fn file(&self, key: &str) -> PathBuf {
         self.dir.join(format!("{key}.artifact"))
     }
+}
+
+/// The checksum of an artifact under its name: one that was given another name is not what that stands for.
+fn sum(key: &str, artifact: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(key).chain_update([0]).chain_update(artifact).finalize().into()
 }
 
 /// Refuses what another user owns or can write.
@@ -198,6 +199,16 @@ mod tests {
         symlink(root.path().join("elsewhere"), &file).unwrap();
         assert!(matches!(cache.read("k"), Err(CacheError::Kind(_))));
         assert_eq!(cache.get("k"), None);
+    }
+
+    #[test]
+    fn an_entry_under_another_name_is_not_used() {
+        let (_root, cache) = cache();
+        cache.put("one", b"first").unwrap();
+        cache.put("two", b"second").unwrap();
+        fs::copy(cache.file("one"), cache.file("two")).unwrap();
+        assert!(matches!(cache.read("two"), Err(CacheError::Damaged)));
+        assert_eq!(cache.get("one").unwrap(), b"first");
     }
 
     #[test]

@@ -9,20 +9,19 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use sha2::{Digest as _, Sha256};
-use wasmtime::component::InstancePre;
-
 use super::{
-    bindings::exports::stompbox::processor::{handler, lifecycle, timer},
-    compile::{self, Compiled, hex},
+    allocation::{Entry, Linked},
+    bindings::exports::stompbox::processor::lifecycle,
+    describe::{self, Needs},
     engine::Engine,
-    instance,
+    lines::Lines,
+    load::{self, Compiled},
     load_error::LoadError,
     lookup::Found,
-    state::State,
-    text::{nearest, one_line},
+    text::{hex, nearest, one_line},
     world::{self, Kind},
 };
+use sha2::{Digest as _, Sha256};
 
 /// How many processors of a component are listed.
 const MAX_PROCESSORS: usize = 1_000;
@@ -52,19 +51,33 @@ pub struct Component(Arc<Loaded>);
 /// What all clones, and all loads of the same bytes, share.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    pub(crate) pre: InstancePre<State>,
-    pub(crate) lifecycle: lifecycle::GuestIndices,
-    pub(crate) entry: Entry,
+    pub(crate) pooled: Linked,
+    on_demand: OnceLock<Linked>,
+    pub(crate) lines: Lines,
     digest: String,
     imports: Vec<String>,
     from_cache: bool,
-    description: OnceLock<Description>,
+    described: OnceLock<(Description, Needs)>,
 }
 
-/// Where messages, or ticks, enter.
-pub(crate) enum Entry {
-    Handler(handler::GuestIndices),
-    Timer(timer::GuestIndices),
+impl Loaded {
+    /// The component for instances beyond the pool; linked when the first is wanted.
+    pub(crate) fn on_demand(&self) -> wasmtime::Result<&Linked> {
+        if let Some(linked) = self.on_demand.get() {
+            return Ok(linked);
+        }
+        let allocation = self.engine.on_demand();
+        let linked =
+            allocation.link(&allocation.deserialize(&self.pooled.pre.component().serialize()?)?, self.kind())?;
+        Ok(self.on_demand.get_or_init(|| linked))
+    }
+
+    fn kind(&self) -> Kind {
+        match self.pooled.entry {
+            Entry::Handler(_) => Kind::Handler,
+            Entry::Timer(_) => Kind::Timer,
+        }
+    }
 }
 
 impl fmt::Debug for Component {
@@ -86,8 +99,8 @@ impl Component {
         if let Some(loaded) = engine.loaded(&digest) {
             return Ok(Self(loaded));
         }
-        let compiled = compile::load(engine, bytes, &sha256).map_err(|e| LoadError::Compile(e.into()))?;
-        let loaded = Arc::new(link(engine, compiled, digest)?);
+        let compiled = load::load(engine, bytes, &sha256)?;
+        let loaded = Arc::new(check(engine, compiled, digest)?);
         engine.remember(&loaded.digest, &loaded);
         Ok(Self(loaded))
     }
@@ -110,10 +123,7 @@ impl Component {
     /// Returns whether it handles messages or works by the clock.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self.0.entry {
-            Entry::Handler(_) => Kind::Handler,
-            Entry::Timer(_) => Kind::Timer,
-        }
+        self.0.kind()
     }
 
     /// Returns the names of the interfaces it imports.
@@ -133,11 +143,23 @@ impl Component {
     /// # Errors
     /// When the component fails, or needs more than one second or a billion units of fuel.
     pub fn describe(&self) -> Result<&Description, LoadError> {
-        if let Some(known) = self.0.description.get() {
+        self.described().map(|(description, _)| description)
+    }
+
+    /// Returns what an instance needs to start and to describe itself.
+    ///
+    /// # Errors
+    /// As [`Component::describe`].
+    pub fn needs(&self) -> Result<Needs, LoadError> {
+        self.described().map(|(_, needs)| *needs)
+    }
+
+    fn described(&self) -> Result<&(Description, Needs), LoadError> {
+        if let Some(known) = self.0.described.get() {
             return Ok(known);
         }
-        let description = instance::describe(self)?;
-        Ok(self.0.description.get_or_init(|| description))
+        let described = describe::describe(self)?;
+        Ok(self.0.described.get_or_init(|| described))
     }
 
     /// Checks that the component offers a processor of this name.
@@ -163,20 +185,13 @@ impl Component {
 }
 
 /// Checks the world of a compiled component and links it.
-fn link(engine: &Engine, compiled: Compiled, digest: String) -> Result<Loaded, LoadError> {
-    let Compiled { component, from_cache } = compiled;
+fn check(engine: &Engine, compiled: Compiled, digest: String) -> Result<Loaded, LoadError> {
+    let Compiled { component, lines, from_cache } = compiled;
     let kind = world::kind(&component)?;
     let imports = world::imports(&component)?;
-    let mismatch = |error: wasmtime::Error| LoadError::Link(error.into());
-    let pre = engine.linker().instantiate_pre(&component).map_err(mismatch)?;
-    let lifecycle = lifecycle::GuestIndices::new(&pre).map_err(mismatch)?;
-    let entry = match kind {
-        Kind::Handler => handler::GuestIndices::new(&pre).map(Entry::Handler),
-        Kind::Timer => timer::GuestIndices::new(&pre).map(Entry::Timer),
-    };
-    let entry = entry.map_err(mismatch)?;
-    let (engine, description) = (engine.clone(), OnceLock::new());
-    Ok(Loaded { engine, pre, lifecycle, entry, digest, imports, from_cache, description })
+    let pooled = engine.pooled().link(&component, kind).map_err(|error| LoadError::Link(error.into()))?;
+    let (engine, on_demand, described) = (engine.clone(), OnceLock::new(), OnceLock::new());
+    Ok(Loaded { engine, pooled, on_demand, lines, digest, imports, from_cache, described })
 }
 
 impl From<lifecycle::Description> for Description {

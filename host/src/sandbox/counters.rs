@@ -22,6 +22,7 @@ pub struct Counters {
     values: Mutex<BTreeMap<Box<str>, u64>>,
     refused: AtomicU64,
     dropped_log_bytes: AtomicU64,
+    failed_terminates: AtomicU64,
 }
 
 impl Counters {
@@ -37,11 +38,22 @@ impl Counters {
         }
     }
 
-    /// Counts log text that the budget did not allow.
+    /// Counts log text that the budget of its message, or a rate, did not allow.
     pub(crate) fn log_dropped(&self, bytes: usize) {
         if bytes > 0 {
             self.dropped_log_bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
         }
+    }
+
+    /// Counts an instance that failed to say farewell.
+    pub(crate) fn terminate_failed(&self) {
+        self.failed_terminates.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many instances failed in `terminate`.
+    #[must_use]
+    pub fn failed_terminates(&self) -> u64 {
+        self.failed_terminates.load(Relaxed)
     }
 
     /// Returns the guest's counters by name.
@@ -56,7 +68,7 @@ impl Counters {
         self.refused.load(Relaxed)
     }
 
-    /// Returns how many bytes of log text were dropped because a message exceeded its budget.
+    /// Returns how many bytes of log text were dropped because a message exceeded its budget, or the processor or its VO its rate.
     #[must_use]
     pub fn dropped_log_bytes(&self) -> u64 {
         self.dropped_log_bytes.load(Relaxed)

@@ -1,9 +1,9 @@
 //! What a guest says: `host.log`, its standard output and its standard error, as lines of the host's log.
 //!
-//! Made by [`super::state`] for each instance, written to by [`super::host_api`] and by the guest's
+//! Made by [`super::instance`] for each instance, written to by [`super::host_api`] and by the guest's
 //! streams. Every line is bounded and escaped, and all lines of one message share one budget. It must
-//! never block and never grow with what the guest writes. A rate limit over all messages of a processor
-//! belongs into [`GuestLog::emit`], the only place where a line leaves.
+//! never block and never grow with what the guest writes. What is left of a message is under the rate of its
+//! processor and its virtual organisation ([`LogRate`]) in [`GuestLog::write`], where lines leave.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use wasmtime_wasi::{
     async_trait,
     cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamResult},
+    p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
 use super::{
@@ -22,12 +22,16 @@ use super::{
     counters::Counters,
     text::{clamp, one_line},
 };
+use crate::log_rate::LogRate;
 
 /// The longest line; longer ones are split.
 const MAX_LINE_BYTES: usize = 4 << 10;
 
 /// What a line costs of the budget besides its text: a flood of empty lines is a flood too.
 const LINE_COST: usize = 64;
+
+/// How much a guest may write to a stream in one call.
+const MAX_WRITE_BYTES: usize = 64 << 10;
 
 /// How much of standard error is kept to explain a trap.
 const MAX_LAST_WORDS_BYTES: usize = 512;
@@ -39,7 +43,10 @@ pub(crate) struct GuestLog {
     vo: Arc<str>,
     /// Bytes left for the message that is being processed.
     remaining: AtomicUsize,
+    /// Bytes that the budget of the message did not allow.
+    cut: AtomicUsize,
     counters: Arc<Counters>,
+    rate: LogRate,
     stdout: Mutex<Vec<u8>>,
     stderr: Mutex<Vec<u8>>,
     /// The end of what the guest wrote to standard error during this call, one line.
@@ -48,12 +55,14 @@ pub(crate) struct GuestLog {
 
 impl GuestLog {
     /// Creates the log of an instance of this processor.
-    pub(crate) fn new(processor: Arc<str>, vo: Arc<str>, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(processor: Arc<str>, vo: Arc<str>, counters: Arc<Counters>, rate: LogRate) -> Arc<Self> {
         Arc::new(Self {
             processor,
             vo,
             counters,
+            rate,
             remaining: AtomicUsize::new(0),
+            cut: AtomicUsize::new(0),
             stdout: Mutex::default(),
             stderr: Mutex::default(),
             last_words: Mutex::default(),
@@ -72,6 +81,16 @@ impl GuestLog {
             let line = std::mem::take(&mut *lock(buffer));
             self.line(level, &line);
         }
+        let cut = self.cut.swap(0, Relaxed);
+        if cut > 0 {
+            self.counters.log_dropped(cut);
+            self.rate.cut(cut);
+        }
+    }
+
+    /// Counts text that the budget of the message does not allow.
+    fn cut(&self, bytes: usize) {
+        self.cut.fetch_add(bytes, Relaxed);
     }
 
     /// Returns what the guest wrote last to standard error during this call: a panic message, mostly.
@@ -86,8 +105,7 @@ impl GuestLog {
         });
         let left = self.remaining.load(Relaxed);
         let Some(room) = left.checked_sub(LINE_COST) else {
-            self.counters.log_dropped(wanted);
-            return;
+            return self.cut(wanted);
         };
         let room = room.min(MAX_LINE_BYTES);
         let mut line = one_line(text, room);
@@ -103,12 +121,19 @@ impl GuestLog {
         }
         let line = clamp(&line, room);
         self.remaining.store(left.saturating_sub(LINE_COST).saturating_sub(line.len()), Relaxed);
-        self.counters.log_dropped(wanted.saturating_sub(line.len()));
+        self.cut(wanted.saturating_sub(line.len()));
         self.write(level, line);
     }
 
+    /// Writes a line that somebody reads, as far as the rates allow.
     fn write(&self, level: Level, text: &str) {
+        if !is_read(level) {
+            return;
+        }
         let (processor, vo) = (&*self.processor, &*self.vo);
+        if !self.rate.allows(text.len()) {
+            return self.counters.log_dropped(text.len());
+        }
         match level {
             Level::Trace => tracing::trace!(target: "guest", processor, vo, "{text}"),
             Level::Debug => tracing::debug!(target: "guest", processor, vo, "{text}"),
@@ -125,6 +150,13 @@ impl GuestLog {
             Stream::Stderr => (Level::Warn, &self.stderr),
         };
         let mut buffer = lock(buffer);
+        let mut bytes = bytes;
+        if self.remaining.load(Relaxed) < LINE_COST {
+            // Nothing of it will be seen but the last words: a flood must not cost the host more than the guest.
+            let kept = if matches!(stream, Stream::Stderr) { bytes.len().min(MAX_LINE_BYTES) } else { 0 };
+            self.cut(bytes.len() - kept);
+            bytes = bytes.get(bytes.len() - kept..).unwrap_or_default();
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in part.chunks(MAX_LINE_BYTES) {
                 buffer.extend_from_slice(piece);
@@ -162,6 +194,17 @@ impl GuestLog {
             words.push(' ');
         }
         words.push_str(&one_line(line, MAX_LAST_WORDS_BYTES));
+    }
+}
+
+/// Whether the host's log takes lines of this level from guests.
+fn is_read(level: Level) -> bool {
+    match level {
+        Level::Trace => tracing::enabled!(target: "guest", tracing::Level::TRACE),
+        Level::Debug => tracing::enabled!(target: "guest", tracing::Level::DEBUG),
+        Level::Info => tracing::enabled!(target: "guest", tracing::Level::INFO),
+        Level::Warn => tracing::enabled!(target: "guest", tracing::Level::WARN),
+        Level::Error => tracing::enabled!(target: "guest", tracing::Level::ERROR),
     }
 }
 
@@ -213,6 +256,10 @@ impl Pollable for GuestStream {
 #[async_trait]
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > MAX_WRITE_BYTES {
+            // More than it was told that it may: one call must not last longer than a tick.
+            return Err(StreamError::trap(&format!("a write of {} bytes, {MAX_WRITE_BYTES} are allowed", bytes.len())));
+        }
         self.log.feed(self.stream, &bytes);
         Ok(())
     }
@@ -222,7 +269,7 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(64 << 10)
+        Ok(MAX_WRITE_BYTES)
     }
 }
 
@@ -234,7 +281,12 @@ mod tests {
 
     fn log(budget: usize) -> (Arc<GuestLog>, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        let log = GuestLog::new("p".into(), "".into(), Arc::clone(&counters));
+        let log = GuestLog::new(
+            "p".into(),
+            "".into(),
+            Arc::clone(&counters),
+            crate::log_rate::LogRates::default().of(&"".into(), &"p".into(), 1 << 20),
+        );
         log.begin(budget);
         (log, counters)
     }
@@ -246,6 +298,7 @@ mod tests {
             log.emit(Level::Info, &"x".repeat(100), &[("k".into(), "v".into())]);
         }
         assert!(log.remaining.load(Relaxed) < 200);
+        log.end();
         assert!(counters.dropped_log_bytes() > 9_000);
         log.begin(1_000);
         assert_eq!(log.remaining.load(Relaxed), 1_000);
@@ -268,6 +321,25 @@ mod tests {
         log.feed(Stream::Stdout, b"half");
         log.end();
         assert!(lock(&log.stdout).is_empty());
+    }
+
+    #[test]
+    fn a_flood_without_budget_is_not_read_but_for_its_end() {
+        let (log, counters) = log(0);
+        log.feed(Stream::Stdout, &b"a\n".repeat(1 << 20));
+        log.feed(Stream::Stderr, &[b"a\n".repeat(1 << 20), b"boom\n".to_vec()].concat());
+        assert!(log.last_words().ends_with("boom"), "{}", log.last_words());
+        log.end();
+        assert!(counters.dropped_log_bytes() > 3 << 20, "{counters:?}");
+    }
+
+    #[test]
+    fn one_write_is_as_large_as_was_allowed() {
+        let (log, _) = log(0);
+        let mut stream = super::GuestStream { log, stream: Stream::Stdout };
+        let mut write = |bytes: usize| super::OutputStream::write(&mut stream, vec![b'x'; bytes].into());
+        assert!(write(64 << 10).is_ok());
+        assert!(matches!(write((64 << 10) + 1), Err(super::StreamError::Trap(_))));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wasmtime::{
 use super::{bindings::stompbox::processor::host::Level, state::State};
 
 /// What each call costs besides one unit a byte.
-const CALL_FUEL: u64 = 500;
+pub(crate) const CALL_FUEL: u64 = 500;
 
 /// The interface of the contract that the host offers.
 const HOST: &str = "stompbox:processor/host@0.1.0";
@@ -62,7 +62,7 @@ fn counter(mut store: StoreContextMut<'_, State>, (name, add): (String, u64)) ->
 }
 
 /// Takes the price of a host call from the guest's fuel; a guest that cannot pay is out of fuel.
-fn charge(store: &mut StoreContextMut<'_, State>, price: u64) -> wasmtime::Result<()> {
+pub(crate) fn charge(store: &mut StoreContextMut<'_, State>, price: u64) -> wasmtime::Result<()> {
     match store.get_fuel()?.checked_sub(price) {
         Some(left) => store.set_fuel(left),
         None => {

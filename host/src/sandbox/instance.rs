@@ -14,15 +14,12 @@ use std::{
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Instance as Bare};
 
 use super::{
+    allocation::{Entry, Linked, pooled_or_on_demand},
     bindings::exports::stompbox::processor::{handler, lifecycle, timer},
-    component::{Component, Description, Entry},
-    counters::Counters,
-    engine::MAX_MEMORY_BYTES,
-    failure::classify,
+    component::Loaded,
+    failure::{MAX_DETAIL_BYTES, classify},
     guest_log::GuestLog,
     input,
-    limits::Limits,
-    load_error::LoadError,
     output::{self, Answer, Checked},
     spec::{SMALL_BUDGET, Spec},
     state::{Budget, State, arm, new_store, run},
@@ -42,8 +39,8 @@ pub enum StartError {
     /// The guest failed while it was instantiated or initialized.
     #[error("the instance could not be started")]
     Failed(#[source] CallError),
-    /// All instances that the engine was sized for are in use.
-    #[error("no free slot for an instance: {0}")]
+    /// The pool is full, and the machine has no room beside it.
+    #[error("the machine has no memory for another instance: {0}")]
     Full(String),
 }
 
@@ -100,15 +97,20 @@ impl Instance {
     /// processor: within the limits of its one message).
     ///
     /// # Errors
-    /// When the guest refuses or fails, or all slots of the engine are taken.
+    /// When the guest refuses or fails, or the machine has no room for another instance.
     pub fn start(spec: &Arc<Spec>) -> Result<Self, StartError> {
+        pooled_or_on_demand(spec.component.loaded(), |linked| Self::start_in(spec, linked))
+    }
+
+    fn start_in(spec: &Arc<Spec>, linked: &Linked) -> Result<Self, StartError> {
         let budget = spec.start_budget();
-        let (component, counters) = (&spec.component, Arc::clone(&spec.counters));
-        let log = GuestLog::new(Arc::clone(&spec.processor), Arc::clone(&spec.vo), Arc::clone(&counters));
-        let engine = &component.loaded().engine;
-        let mut store = new_store(engine, &spec.limits, log, counters);
+        let counters = Arc::clone(&spec.counters);
+        let engine = &spec.component.loaded().engine;
+        let (processor, vo) = (Arc::clone(&spec.processor), Arc::clone(&spec.vo));
+        let log = GuestLog::new(processor, vo, Arc::clone(&counters), spec.log_rate());
+        let mut store = new_store(linked.engine(), &spec.limits, log, counters);
         let tenant = engine.permits().tenant(&spec.vo);
-        let started = start(&mut store, spec, budget, tenant);
+        let started = start(&mut store, linked, spec, budget, tenant);
         store.data().log.end();
         let (lifecycle, entry) = started?;
         // By the deadline, which moves while it waits for a permit.
@@ -150,8 +152,11 @@ impl Instance {
             .and_then(|()| run(store, engine, *tenant, |store| lifecycle.call_terminate(store)));
         store.data().log.end();
         if let Err(error) = ended {
-            let error = classify(&error, store, SMALL_BUDGET);
-            tracing::warn!(processor = &*spec.processor, %error, "terminate failed");
+            let error = classify(&error, store, SMALL_BUDGET, &spec.component.loaded().lines);
+            spec.counters.terminate_failed();
+            if spec.log_rate().allows(MAX_DETAIL_BYTES) {
+                tracing::warn!(processor = &*spec.processor, code = error.code(), %error, "terminate failed");
+            }
         }
     }
 
@@ -170,7 +175,7 @@ impl Instance {
         let fuel = budget.fuel.saturating_sub(store.get_fuel().unwrap_or_default());
         let checked = match answer {
             Ok(answer) => output::check(answer, spec.rules()),
-            Err(error) => Err(classify(&error, store, budget)),
+            Err(error) => Err(classify(&error, store, budget, &spec.component.loaded().lines)),
         };
         match checked {
             Ok(Checked { outcome, unsent }) => Ok(Called { instance: self, outcome, fuel, unsent }),
@@ -188,13 +193,15 @@ fn left_over(store: &Store<State>, budget: Budget, start_time: Duration) -> Budg
 /// Instantiates and initializes.
 fn start(
     store: &mut Store<State>,
+    linked: &Linked,
     spec: &Spec,
     budget: Budget,
     tenant: usize,
 ) -> Result<(lifecycle::Guest, LiveEntry), StartError> {
-    let bare = instantiate(store, &spec.component, budget, spec.limits.log_bytes, tenant)?;
-    let guests =
-        guests(store, &spec.component, &bare).map_err(|error| StartError::Failed(classify(&error, store, budget)))?;
+    let loaded = spec.component.loaded();
+    let failed = |store: &Store<State>, error| StartError::Failed(classify(&error, store, budget, &loaded.lines));
+    let bare = instantiate(store, linked, loaded, budget, spec.limits.log_bytes, tenant)?;
+    let guests = guests(store, linked, &bare).map_err(|error| failed(store, error))?;
     let queues: Vec<&str> = spec.out_queues.iter().map(|queue| &**queue).collect();
     let context = lifecycle::Context {
         processor: &spec.processor,
@@ -205,73 +212,44 @@ fn start(
         params: &spec.params,
         extra: &[],
     };
-    let engine = &spec.component.loaded().engine;
-    match run(store, engine, tenant, |store| guests.0.call_initialize(store, context)) {
+    match run(store, &loaded.engine, tenant, |store| guests.0.call_initialize(store, context)) {
         Ok(Ok(())) => Ok(guests),
         Ok(Err(refusal)) => Err(StartError::Initialize(one_line(&refusal, 1 << 10).into_owned())),
-        Err(error) => Err(StartError::Failed(classify(&error, store, budget))),
+        Err(error) => Err(failed(store, error)),
     }
 }
 
 /// Sets the budget, then makes the instance: a component's start functions run here.
-fn instantiate(
+pub(crate) fn instantiate(
     store: &mut Store<State>,
-    component: &Component,
+    linked: &Linked,
+    loaded: &Loaded,
     budget: Budget,
     log_bytes: usize,
     tenant: usize,
 ) -> Result<Bare, StartError> {
-    let loaded = component.loaded();
     let made = arm(store, budget, log_bytes)
-        .and_then(|()| run(store, &loaded.engine, tenant, |store| loaded.pre.instantiate(store)));
-    made.map_err(|error| match error.downcast_ref::<PoolConcurrencyLimitError>() {
-        Some(full) => StartError::Full(full.to_string()),
-        None => StartError::Failed(classify(&error, store, budget)),
+        .and_then(|()| run(store, &loaded.engine, tenant, |store| linked.pre.instantiate(store)));
+    made.map_err(|error| {
+        if no_place(&error) {
+            return StartError::Full(error.root_cause().to_string());
+        }
+        StartError::Failed(classify(&error, store, budget, &loaded.lines))
     })
 }
 
+/// Whether the pool or the machine, and not the guest, is why there is no instance.
+fn no_place(error: &wasmtime::Error) -> bool {
+    let cause = error.root_cause();
+    error.is::<PoolConcurrencyLimitError>() || cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()
+}
+
 /// Looks the functions of the contract up in an instance.
-fn guests(
-    store: &mut Store<State>,
-    component: &Component,
-    bare: &Bare,
-) -> wasmtime::Result<(lifecycle::Guest, LiveEntry)> {
-    let loaded = component.loaded();
-    let lifecycle = loaded.lifecycle.load(&mut *store, bare)?;
-    let entry = match &loaded.entry {
+fn guests(store: &mut Store<State>, linked: &Linked, bare: &Bare) -> wasmtime::Result<(lifecycle::Guest, LiveEntry)> {
+    let lifecycle = linked.lifecycle.load(&mut *store, bare)?;
+    let entry = match &linked.entry {
         Entry::Handler(indices) => LiveEntry::Handler(indices.load(&mut *store, bare)?),
         Entry::Timer(indices) => LiveEntry::Timer(indices.load(&mut *store, bare)?),
     };
     Ok((lifecycle, entry))
-}
-
-/// Asks a component what it offers, on an instance of its own.
-pub(crate) fn describe(component: &Component) -> Result<Description, LoadError> {
-    let limits = Limits { memory_bytes: MAX_MEMORY_BYTES / 4, ..Limits::default() };
-    describe_within(component, &limits, SMALL_BUDGET)
-}
-
-/// The same within other limits: does an instance fit into them at all?
-pub(crate) fn describe_within(
-    component: &Component,
-    limits: &Limits,
-    budget: Budget,
-) -> Result<Description, LoadError> {
-    let counters = Arc::new(Counters::default());
-    let label = component.digest().get(..12).unwrap_or_default();
-    let log = GuestLog::new(label.into(), "".into(), Arc::clone(&counters));
-    let loaded = component.loaded();
-    let mut store = new_store(&loaded.engine, limits, log, counters);
-    let tenant = loaded.engine.permits().tenant(&"".into());
-    let bare = instantiate(&mut store, component, budget, limits.log_bytes, tenant);
-    let bare = bare.map_err(|error| match error {
-        StartError::Failed(error) => LoadError::Describe(error),
-        StartError::Initialize(text) | StartError::Full(text) => LoadError::Full(text),
-    })?;
-    let described = loaded
-        .lifecycle
-        .load(&mut store, &bare)
-        .and_then(|lifecycle| run(&mut store, &loaded.engine, tenant, |store| lifecycle.call_describe(store)));
-    store.data().log.end();
-    described.map(Description::from).map_err(|error| LoadError::Describe(classify(&error, &store, budget)))
 }

@@ -26,12 +26,14 @@ pub(crate) struct Refused {
 struct Quota {
     used: usize,
     limit: usize,
+    /// What the last growth that was allowed added: given back if it fails all the same.
+    last: usize,
     refused: Option<Refused>,
 }
 
 impl Quota {
     fn new(limit: usize) -> Self {
-        Self { used: 0, limit, refused: None }
+        Self { used: 0, limit, last: 0, refused: None }
     }
 
     /// Grows one of the parts from `current` to `desired`, if the sum stays within the limit.
@@ -39,12 +41,23 @@ impl Quota {
         let wanted = self.used.saturating_add(desired.saturating_sub(current));
         let allowed = wanted <= self.limit;
         if allowed {
+            self.last = wanted - self.used;
             self.used = wanted;
         } else {
             self.refused = Some(Refused { wanted, limit: self.limit });
         }
         allowed
     }
+
+    /// The growth that was allowed last has failed.
+    fn undo(&mut self) {
+        self.used -= std::mem::take(&mut self.last);
+    }
+}
+
+/// Whether a part itself may become so large: if not, it fails whatever the limits are.
+fn may_be(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_none_or(|maximum| desired <= maximum)
 }
 
 /// The limiter of one store.
@@ -66,6 +79,11 @@ impl Limiter {
         self.tables.refused = None;
     }
 
+    /// Returns what the instance has: bytes of memory, elements of tables.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        (self.memory.used, self.tables.used)
+    }
+
     /// Returns the last refused growth of a memory during this call, in bytes.
     pub(crate) fn refused_memory(&self) -> Option<Refused> {
         self.memory.refused
@@ -78,12 +96,22 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.memory.grow(current, desired))
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(may_be(desired, maximum) && self.memory.grow(current, desired))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.tables.grow(current, desired))
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.undo();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(may_be(desired, maximum) && self.tables.grow(current, desired))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.tables.undo();
+        Ok(())
     }
 
     fn instances(&self) -> usize {
@@ -115,6 +143,21 @@ mod tests {
         assert_eq!(limiter.refused_memory(), Some(Refused { wanted: 101, limit: 100 }));
         limiter.begin();
         assert_eq!(limiter.refused_memory(), None);
+    }
+
+    #[test]
+    fn a_growth_that_fails_costs_nothing() {
+        let mut limiter = Limiter::new(100, 10);
+        assert!(!limiter.memory_growing(0, 90, Some(50)).unwrap(), "its own maximum");
+        assert_eq!((limiter.refused_memory(), limiter.used()), (None, (0, 0)));
+        assert!(limiter.memory_growing(0, 90, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        assert_eq!(limiter.used(), (0, 0));
+        limiter.memory_grow_failed(wasmtime::Error::msg("said twice")).unwrap();
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+        assert!(limiter.table_growing(0, 10, Some(10)).unwrap());
+        limiter.table_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        assert_eq!(limiter.used(), (100, 0));
     }
 
     #[test]

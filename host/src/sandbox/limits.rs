@@ -21,6 +21,8 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Bytes of log text for one message.
     pub log_bytes: usize,
+    /// Bytes of log text a second, for all instances of the processor; its VO has eight times as much for all.
+    pub log_bytes_per_second: usize,
     /// Units of fuel for instantiation and `initialize` together.
     pub init_fuel: u64,
     /// Wall time for instantiation and `initialize` together.
@@ -37,6 +39,7 @@ impl Default for Limits {
             outputs: 1_000,
             output_bytes: 64 << 20,
             log_bytes: 64 << 10,
+            log_bytes_per_second: 64 << 10,
             init_fuel: 10_000_000_000,
             init_time: Duration::from_secs(60),
         }

@@ -2,7 +2,7 @@
 //!
 //! Made by [`super::component`] and [`super::world`], shown by the commands and the application.
 
-use std::{error::Error, path::PathBuf};
+use std::{collections::BTreeMap, error::Error, path::PathBuf};
 
 use crate::outcome::CallError;
 
@@ -26,7 +26,8 @@ pub enum LoadError {
         /// What they are.
         what: String,
     },
-    /// The component is damaged, or uses what this engine does not know.
+    /// The component is damaged, uses what this engine does not know, or takes too much to compile; or there is no
+    /// compiler.
     #[error("it cannot be compiled")]
     Compile(#[source] Box<dyn Error + Send + Sync>),
     /// The component does not export what the contract asks for.
@@ -39,8 +40,8 @@ pub enum LoadError {
         /// What it exports.
         exports: String,
     },
-    /// The component imports what this host does not have.
-    #[error("it imports what this host does not have: {}", .names.join(", "))]
+    /// The component imports what no configuration of this host can grant.
+    #[error("it imports what it cannot be granted: {}", wants(.names))]
     Imports {
         /// The interfaces.
         names: Vec<String>,
@@ -64,6 +65,38 @@ pub enum LoadError {
         /// Those that it offers.
         known: String,
     },
+}
+
+/// How many wanted interfaces are listed.
+const MAX_WANTS: usize = 20;
+
+/// Lists wanted interfaces, each with what its author or the operator can do.
+fn wants(names: &[String]) -> String {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names.iter().take(MAX_WANTS) {
+        groups.entry(remedy(name)).or_default().push(name);
+    }
+    let mut list: Vec<String> =
+        groups.iter().map(|(remedy, names)| format!("{} ({remedy})", names.join(", "))).collect();
+    if let Some(more) = names.len().checked_sub(MAX_WANTS).filter(|more| *more > 0) {
+        list.push(format!("and {more} more"));
+    }
+    list.join("; ")
+}
+
+/// What can be done about an interface that this host does not offer.
+fn remedy(name: &str) -> &'static str {
+    let package = name.split(['/', '@']).next().unwrap_or_default();
+    match package {
+        "stompbox:processor" => {
+            "made for another version of the contract: rebuild it with the SDK of this host, or update the host"
+        }
+        "wasi:http" => "no configuration grants HTTP in this version of the host: build the component without it",
+        "wasi:cli" | "wasi:clocks" | "wasi:filesystem" | "wasi:io" | "wasi:random" | "wasi:sockets" => {
+            "this host has WASI 0.2: build for wasm32-wasip2"
+        }
+        _ => "unknown to this host, and no configuration grants it: build the component without it",
+    }
 }
 
 fn hint(nearest: Option<&str>) -> String {

@@ -6,17 +6,26 @@
 
 use std::{
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use cap_std::{ambient_authority, fs::Dir};
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, OpenOptions, OpenOptionsExt as _},
+};
+use rustix::fs::OFlags;
 
-use super::text::{nearest, one_line};
+use sha2::{Digest as _, Sha256};
+
+use super::text::{hex, nearest, one_line};
 
 /// The largest component file.
 pub const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 /// The longest module name.
 const MAX_MODULE_BYTES: usize = 255;
+/// Opening a FIFO would wait for a writer. What is opened is looked at then, since a name can be given to another file.
+const NO_WAITING: i32 = OFlags::NONBLOCK.bits().cast_signed();
 /// How many files of a directory are considered for "did you mean".
 const MAX_LISTED: usize = 1_000;
 
@@ -80,6 +89,14 @@ pub struct Found {
     pub bytes: Vec<u8>,
     /// Where it was found, for people.
     pub file: PathBuf,
+}
+
+impl Found {
+    /// Returns the digest of the component that it is: the SHA-256 of its bytes, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(&self.bytes))
+    }
 }
 
 /// The plugin directories, opened.
@@ -157,25 +174,40 @@ fn candidates(module: &str) -> Result<Vec<String>, FindError> {
 /// Reads a file of a directory; none where there is no such name.
 fn read(dir: &Dir, name: &str, path: &Path) -> Result<Option<Vec<u8>>, FindError> {
     let failed = |source| FindError::Read { path: path.to_owned(), source };
-    let unfit = |problem: String| FindError::Unfit { path: path.to_owned(), problem };
-    // Looked at before it is opened: opening a FIFO would wait for a writer.
-    let metadata = match dir.metadata(name) {
-        Ok(metadata) => metadata,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(NO_WAITING);
+    let file = match dir.open_with(name, &options) {
+        Ok(file) => file.into_std(),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    if !metadata.is_file() {
+    read_component(file, path).map(Some)
+}
+
+/// Reads the file of a component at a path that is the user's own choice.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or too large.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, FindError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(NO_WAITING);
+    let file = options.open(path).map_err(|source| FindError::Read { path: path.to_owned(), source })?;
+    read_component(file, path)
+}
+
+/// Reads what was opened, if it can be a component.
+fn read_component(file: std::fs::File, path: &Path) -> Result<Vec<u8>, FindError> {
+    let failed = |source| FindError::Read { path: path.to_owned(), source };
+    let unfit = |problem: String| FindError::Unfit { path: path.to_owned(), problem };
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(unfit("not a regular file".to_owned()));
     }
     let mut bytes = Vec::new();
-    let file = dir.open(name).map_err(failed)?;
     file.take(MAX_COMPONENT_BYTES.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_COMPONENT_BYTES {
         return Err(unfit(format!("larger than {} MB", MAX_COMPONENT_BYTES >> 20)));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// The modules of a folder of a directory, as names.
@@ -244,6 +276,16 @@ mod tests {
         for module in ["", "..", ".", "a..b", ".a", "a.", "../secret", "/a", "a\\b", "a\0", "a\n", &long] {
             assert!(matches!(dirs.find(module), Err(FindError::Module { .. })), "{module:?}");
         }
+    }
+
+    #[test]
+    fn other_cases_are_other_names() {
+        let (_root, _, dirs) = plugins(&["Report.wasm"]);
+        for module in ["report", "REPORT", "Report.WASM", "rEPORT"] {
+            assert!(matches!(dirs.find(module), Err(FindError::NotFound { .. })), "{module}");
+        }
+        let told = dirs.find("report").unwrap_err().to_string();
+        assert!(told.ends_with("did you mean `Report`?"), "{told}");
     }
 
     #[test]

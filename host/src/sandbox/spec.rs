@@ -4,11 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    component::Component, counters::Counters, instance::describe_within, limits::Limits, load_error::LoadError,
-    output::Rules, state::Budget,
-};
-use crate::outcome::CallError;
+use super::{component::Component, counters::Counters, limits::Limits, output::Rules, state::Budget};
+use crate::log_rate::LogRate;
 
 /// What `describe` and `terminate` may use.
 pub(crate) const SMALL_BUDGET: Budget = Budget { fuel: 1_000_000_000, time: Duration::from_secs(1) };
@@ -48,25 +45,11 @@ impl Spec {
         &self.counters
     }
 
-    /// Whether an instance fits into the limits: makes one and lets it describe itself, which has no effect
-    /// on anything. What `initialize` needs beyond that only its run shows.
-    ///
-    /// # Errors
-    /// It does not fit; the key of the limit, and what was asked for.
-    pub fn check_fit(&self) -> Result<(), (&'static str, CallError)> {
-        let Err(LoadError::Describe(error)) = describe_within(&self.component, &self.limits, self.start_budget())
-        else {
-            return Ok(());
-        };
-        let key = match (&error, self.fresh) {
-            (CallError::Memory { .. }, _) => "limits.memory_mb",
-            (CallError::Fuel { .. }, true) => "limits.fuel",
-            (CallError::Fuel { .. }, false) => "limits.init_fuel",
-            (CallError::Deadline { .. }, true) => "limits.time_ms",
-            (CallError::Deadline { .. }, false) => "limits.init_time_ms",
-            _ => "limits",
-        };
-        Err((key, error))
+    /// How fast the log may grow by what its instances say.
+    #[must_use]
+    pub fn log_rate(&self) -> LogRate {
+        let rates = self.component.loaded().engine.log_rates();
+        rates.of(&self.vo, &self.processor, self.limits.log_bytes_per_second)
     }
 
     /// What a call may send.

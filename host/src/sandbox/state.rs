@@ -48,6 +48,13 @@ pub(crate) struct Budget {
     pub(crate) time: Duration,
 }
 
+impl Budget {
+    /// The smaller of two, in each.
+    pub(crate) fn within(self, other: Self) -> Self {
+        Self { fuel: self.fuel.min(other.fuel), time: self.time.min(other.time) }
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -55,14 +62,19 @@ impl WasiView for State {
 }
 
 /// Makes the store of a new instance; nothing may run in it before [`arm`].
-pub(crate) fn new_store(engine: &Engine, limits: &Limits, log: Arc<GuestLog>, counters: Arc<Counters>) -> Store<State> {
+pub(crate) fn new_store(
+    engine: &wasmtime::Engine,
+    limits: &Limits,
+    log: Arc<GuestLog>,
+    counters: Arc<Counters>,
+) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_RESOURCES);
     let wasi = wasi::nothing_granted(&log);
     let limiter = Limiter::new(limits.memory_bytes, limits.table_elements);
     let state =
         State { log, counters, limiter, deadline: Instant::now(), table, permit: None, had: Duration::ZERO, wasi };
-    let mut store = Store::new(engine.wasmtime(), state);
+    let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(check_deadline);
     // One call may copy its outputs into the host, not more: lists can alias one buffer many times.
@@ -81,7 +93,7 @@ pub(crate) fn run<T>(
 ) -> wasmtime::Result<T> {
     let waiting = Instant::now();
     // Guests that run are asked at once: a short call does not wait for the next tick.
-    let permit = engine.permits().take(tenant, store.data().had, || engine.wasmtime().increment_epoch());
+    let permit = engine.permits().take(tenant, store.data().had, || engine.ring());
     let state = store.data_mut();
     state.permit = Some(permit);
     state.deadline += waiting.elapsed();
@@ -110,8 +122,8 @@ pub(crate) fn arm(store: &mut Store<State>, budget: Budget, log_bytes: usize) ->
     Ok(())
 }
 
-/// Asked at each tick, and when somebody waits for a permit: the clock decides, so that a deadline is never early, and late by at most the tick that is
-/// under way and the next one. Time without a permit does not count.
+/// Asked at each tick, and when somebody waits for a permit: the clock decides, so that a deadline is never early, and
+/// late by at most the tick that is under way and the next one. Time without a permit does not count.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of the callback")]
 fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();

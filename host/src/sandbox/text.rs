@@ -1,4 +1,4 @@
-//! Makes text that came from a guest safe to show: one line, bounded, nothing a terminal obeys.
+//! Makes what came from a guest safe to show: one line, bounded, nothing a terminal obeys; bytes as digits.
 //!
 //! Called wherever guest text becomes a log line, an error or a header of a dead letter. It never
 //! decides whether text is valid: that is the business of `output`.
@@ -8,6 +8,11 @@ use std::{borrow::Cow, fmt::Write as _};
 /// Cuts `text` to at most `max` bytes, never inside a character.
 pub(crate) fn clamp(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
+/// Writes bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a character must not reach a log as it is: control characters, line separators, and marks

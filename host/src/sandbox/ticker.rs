@@ -1,4 +1,4 @@
-//! The clock of the sandbox: a thread that advances the engine's epoch while guests run.
+//! The clock of the sandbox: a thread that advances the engines' epochs while guests run.
 //!
 //! Started by [`super::engine`]; [`super::instance`] announces each call with [`Ticker::running`]. The
 //! thread sleeps for good when no call runs, so a host full of idle processors costs nothing. It must
@@ -43,10 +43,10 @@ pub(crate) struct Running<'a>(&'a Shared);
 
 impl Ticker {
     /// Starts the thread.
-    pub(crate) fn start(engine: EngineWeak) -> std::io::Result<Self> {
+    pub(crate) fn start(engines: [EngineWeak; 2]) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let handle = thread::Builder::new().name("sandbox-ticker".to_owned()).spawn(move || tick(&theirs, &engine))?;
+        let handle = thread::Builder::new().name("sandbox-ticker".to_owned()).spawn(move || tick(&theirs, &engines))?;
         Ok(Self { shared, thread: handle.thread().clone() })
     }
 
@@ -76,7 +76,7 @@ impl Drop for Running<'_> {
 }
 
 /// The thread: ticks on an absolute schedule, so that late wake-ups do not add up.
-fn tick(shared: &Shared, engine: &EngineWeak) {
+fn tick(shared: &Shared, engines: &[EngineWeak]) {
     let mut next = Instant::now() + TICK;
     let mut idle = 0;
     while !shared.closed.load(SeqCst) {
@@ -86,9 +86,11 @@ fn tick(shared: &Shared, engine: &EngineWeak) {
             idle = 0;
         }
         thread::sleep(next.saturating_duration_since(Instant::now()));
-        let Some(engine) = engine.upgrade() else { return };
         while next <= Instant::now() {
-            engine.increment_epoch();
+            for engine in engines {
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
             next += TICK;
         }
         idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };

@@ -7,18 +7,30 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::{
+    StoreContextMut,
+    component::{HasData, Linker, Resource, ResourceTable},
+};
 use wasmtime_wasi::{
     WasiCtx,
-    p2::{self, DynPollable, bindings as async_wasi, bindings::sync::io::poll},
+    p2::{
+        self, DynPollable, bindings as async_wasi,
+        bindings::{random::random, sync::io::poll},
+    },
+    random::WasiRandomView as _,
     runtime::in_tokio,
 };
 
 use super::{
     guest_log::{GuestLog, GuestStream, Stream},
+    host_api::{CALL_FUEL, charge},
     permits::Permit,
     state::State,
 };
+
+/// The library's names of what is replaced.
+const RANDOM: &str = "wasi:random/random@0.2.12";
+const INSECURE: &str = "wasi:random/insecure@0.2.12";
 
 /// The most random bytes that one call gives.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
@@ -45,8 +57,19 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         deadline: &mut state.deadline,
         permit: &mut state.permit,
     })?;
+    // Random bytes are made for nothing: they cost fuel, as what the guest gives the host does.
+    linker.instance(RANDOM)?.func_wrap("get-random-bytes", random_bytes)?;
+    linker.instance(INSECURE)?.func_wrap("get-insecure-random-bytes", random_bytes)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// `get-random-bytes: func(len: u64) -> list<u8>`, for both interfaces.
+fn random_bytes(mut store: StoreContextMut<'_, State>, (length,): (u64,)) -> wasmtime::Result<(Vec<u8>,)> {
+    // Too many are refused before any is made.
+    let bytes = random::Host::get_random_bytes(store.data_mut().random(), length)?;
+    charge(&mut store, CALL_FUEL.saturating_add(bytes.len() as u64))?;
+    Ok((bytes,))
 }
 
 /// The call's deadline passed while the guest waited.

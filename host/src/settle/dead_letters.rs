@@ -23,8 +23,11 @@ use crate::{
 impl Settler {
     pub(super) fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
         let message = &job.delivery.message;
-        warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt, code = reason.code,
-              detail = reason.detail, to = %self.dead_letters.destination, "dead letter");
+        if self.log_rate.allows(reason.detail.len()) {
+            warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt,
+                  fuel = job.delivery.fuel, code = reason.code, detail = reason.detail,
+                  to = %self.dead_letters.destination, "dead letter");
+        }
         let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
         let (body, urgent) = (message.body.clone(), !job.more);
         // Text or bytes as it came: ActiveMQ marks bytes by a content-length.

@@ -64,7 +64,7 @@ pub(crate) fn run(target: &Target, queue: &str, count: usize) -> anyhow::Result<
         }}
     });
     let loaded = Config::parse(&config.to_string(), "bench.json".as_ref(), false, &|_| None)?;
-    let prepared = Prepared::new(loaded.config, commands::cache_dir())?;
+    let prepared = Prepared::new(loaded.config, e2e::harness::compile_config())?;
     let runtime = commands::runtime()?;
     let _inside = runtime.enter();
     let began = Instant::now();

@@ -47,7 +47,7 @@ enum Standing {
     },
     InWork {
         which: Which,
-        waiting: Option<Delivery>,
+        waiting: Option<Box<Delivery>>,
     },
 }
 
@@ -73,7 +73,7 @@ impl Recall {
     /// Remembers what an ended epoch left. Returns what waited there: it ended with the epoch.
     pub(super) fn remember(&mut self, epoch: u64, remains: Remains) -> Vec<Delivery> {
         let waiting = self.known.values_mut().filter_map(|known| match &mut known.standing {
-            Standing::InWork { waiting, .. } => waiting.take(),
+            Standing::InWork { waiting, .. } => waiting.take().map(|waiting| *waiting),
             Standing::Settled { .. } => None,
         });
         let waiting = waiting.collect();
@@ -132,7 +132,7 @@ impl Recall {
     pub(super) fn wait(&mut self, delivery: Delivery) -> Option<Delivery> {
         let known = self.flavour.stable_id(delivery.message.id()).and_then(|id| self.known.get_mut(id));
         match known.map(|known| &mut known.standing) {
-            Some(Standing::InWork { waiting, .. }) => waiting.replace(delivery),
+            Some(Standing::InWork { waiting, .. }) => waiting.replace(Box::new(delivery)).map(|older| *older),
             _ => Some(delivery),
         }
     }
@@ -159,7 +159,7 @@ impl Recall {
         }
         let known = self.flavour.stable_id(message.id()).and_then(|id| self.known.remove(id));
         let waiting = match known.map(|known| known.standing) {
-            Some(Standing::InWork { waiting, .. }) => waiting,
+            Some(Standing::InWork { waiting, .. }) => waiting.map(|waiting| *waiting),
             _ => None,
         };
         if settled && waiting.is_none() {
