@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fs, os::unix::fs::PermissionsExt, path::Path, process::Std
 use serde_json::json;
 
 use stompbox::{
-    commands::build::build_crate,
+    commands::build::{DebugInfo, build_crate},
     outcome::CallError,
     sandbox::{CompileConfig, CompileLimits, Component, Engine, EngineConfig, Instance, LoadError},
 };
@@ -258,12 +258,12 @@ fn start(component: Component, class: &str) -> Instance {
 }
 
 /// The detail of the trap of a class of `hostile`, built with or without line numbers.
-fn trap(class: &str, line_numbers: bool) -> String {
+fn trap(class: &str, debug: DebugInfo) -> String {
     // Cargo puts either kind into one place: that the other is made at the same time must not be.
     guests::plugins_dir();
     let out = tempfile::tempdir().unwrap();
     let crate_dir = root().join("tests/guests/hostile");
-    let files = build_crate(&crate_dir, out.path(), line_numbers, Stdio::null()).unwrap();
+    let files = build_crate(&crate_dir, out.path(), debug, Stdio::null()).unwrap();
     let component = Component::load(&engine(uncached()), &fs::read(&files[0]).unwrap()).unwrap();
     let failed = start(component, class).process(&message("x"), 1).unwrap_err();
     match failed.error {
@@ -281,15 +281,15 @@ fn line_of(file: &str, text: &str) -> usize {
 #[test]
 fn a_trap_names_function_and_line_where_debug_names_exist() {
     let line = line_of("tests/guests/hostile/src/crashes.rs", "1 => std::process::abort()");
-    let told = trap("TrapOnce", true);
+    let told = trap("TrapOnce", DebugInfo::Lines);
     assert!(told.contains(&format!("hostile/src/crashes.rs:{line}")), "{told}");
     let line = line_of("tests/guests/hostile/src/crashes.rs", "descend(black_box(depth");
-    let told = trap("StackOverflow", true);
+    let told = trap("StackOverflow", DebugInfo::Lines);
     assert!(
         told.contains(&format!("hostile::crashes::descend (tests/guests/hostile/src/crashes.rs:{line})")),
         "{told}"
     );
-    let told = trap("StackOverflow", false);
+    let told = trap("StackOverflow", DebugInfo::Names);
     assert_eq!(told, "call stack exhausted in hostile::crashes::descend", "without line numbers the name stays");
 }
 

@@ -140,7 +140,8 @@ fn a_single_lane_gets_its_share_beside_thirty_of_another_vo() {
     wait_until("the small one is through", || two.forwarded.get() == MESSAGES);
     let meanwhile = one.forwarded.get() - before;
     println!("the single lane did {MESSAGES} messages, the thirty {meanwhile}");
-    // By turns of lanes it would be 3,000.
-    assert!(meanwhile < MESSAGES * 8, "{meanwhile} of the thirty lanes to {MESSAGES} of the single one");
+    // By turns of lanes it would be 3,000; fairly it is what the other permits do.
+    let permits = std::thread::available_parallelism().unwrap().get() as u64 + 1;
+    assert!(meanwhile < MESSAGES * permits * 2, "{meanwhile} of the thirty lanes to {MESSAGES} of the single one");
     drop(host);
 }

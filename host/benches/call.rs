@@ -9,7 +9,10 @@ use std::{path::Path, process::Stdio, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use divan::Bencher;
 use stompbox::{
-    commands::{build::build_crate, compile_config},
+    commands::{
+        build::{DebugInfo, build_crate},
+        compile_config,
+    },
     delivery::Message,
     sandbox::{CompileConfig, Component, Counters, Engine, EngineConfig, Instance, Limits, Spec},
 };
@@ -25,8 +28,8 @@ fn main() {
 fn spec((plugin, class): (&str, &str)) -> Arc<Spec> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let out = tempfile::tempdir().expect("a temporary directory");
-    let files =
-        build_crate(&root.join("plugins").join(plugin), out.path(), false, Stdio::null()).expect("the plugin builds");
+    let files = build_crate(&root.join("plugins").join(plugin), out.path(), DebugInfo::Names, Stdio::null())
+        .expect("the plugin builds");
     let compile = CompileConfig { program: env!("CARGO_BIN_EXE_stompbox").into(), cache_dir: None, ..compile_config() };
     let engine = Engine::new(EngineConfig { max_instances: 16, compile }).expect("an engine");
     let bytes = std::fs::read(files.first().expect("one component")).expect("a readable component");

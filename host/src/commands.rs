@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod check;
+pub mod compile;
 pub mod demo;
 pub mod dev_broker;
 pub mod inspect;

@@ -96,7 +96,7 @@ impl Generation {
                 Err(error) => {
                     failed = true;
                     wait = pauses.next_pause();
-                    error!(%processor, error = &error as &dyn std::error::Error,
+                    error!(%processor, code = error.code(), error = &error as &dyn std::error::Error,
                            "no instance: nothing is taken, next try in {} ms", wait.as_millis());
                 }
             }

@@ -210,8 +210,8 @@ mod tests {
         let passed = (0..20).filter(|number| allows(&one, *number, 1_000).0).count();
         assert_eq!(passed, 8, "of twenty processors that each log all they may");
         assert_eq!(allows(&one, 20, 5), NO, "it was told once");
-        assert_eq!(allows(&other, 20, 1_000), YES, "another one is not touched");
-        assert_eq!(allows(&other, 20, 1), (false, [Some(1), None]), "all instances of a processor share its rate");
+        assert_eq!(allows(&other, 21, 1_000), YES, "another one is not touched");
+        assert_eq!(allows(&other, 21, 1), (false, [Some(1), None]), "all instances of a processor share its rate");
     }
 
     #[test]

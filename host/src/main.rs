@@ -10,7 +10,6 @@ use stompbox::{
     cli::{Cli, Command, Run},
     commands::{self, EXIT_USAGE},
     console::complain,
-    sandbox::compile_stdin,
     shutdown::Signals,
     telemetry::{self, Logs},
 };
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
         Command::DevBroker(args) => commands::dev_broker::dev_broker(&args),
         Command::Inspect(args) => commands::inspect::inspect(&args),
         Command::Build(args) => commands::build::build(&args),
-        Command::Compile(args) => return compile_stdin(args.memory_bytes, args.cpu_seconds),
+        Command::Compile(args) => commands::compile::compile(&args),
     };
     let code = result.unwrap_or_else(|error| {
         logs.last_words(format!("error: {error:#}"));

@@ -10,7 +10,7 @@ mod artifact;
 mod bindings;
 mod cache;
 mod compiler;
-mod compiler_process;
+pub mod compiler_process;
 mod component;
 mod counters;
 mod describe;
@@ -40,7 +40,6 @@ mod world;
 
 pub use allocation::{MAX_MEMORY_BYTES, MAX_POOLED_INSTANCES, MAX_TABLE_ELEMENTS};
 pub use compiler::CompileLimits;
-pub use compiler_process::compile_stdin;
 pub use component::{Component, Description, ProcessorInfo};
 pub use counters::Counters;
 pub use describe::Needs;

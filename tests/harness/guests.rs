@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use stompbox::commands::build::build_crate;
+use stompbox::commands::build::{DebugInfo, build_crate};
 
 use super::{built, root};
 
@@ -40,7 +40,7 @@ fn build(out: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     for folder in ["plugins", "tests/guests"] {
         for package in fs::read_dir(root().join(folder))? {
-            for file in build_crate(&package?.path(), out, false, Stdio::inherit())? {
+            for file in build_crate(&package?.path(), out, DebugInfo::Names, Stdio::inherit())? {
                 let module = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 files.insert(module, file);
             }

@@ -37,11 +37,23 @@ const PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
 ];
 
-/// What is added about the sources: names of functions for traps, and their lines where they are wanted, which
-/// are nine tenths of the file then.
-fn debug(line_numbers: bool) -> [(&'static str, &'static str); 2] {
-    let (debug, strip) = if line_numbers { ("line-tables-only", "none") } else { ("none", "debuginfo") };
-    [("CARGO_PROFILE_RELEASE_DEBUG", debug), ("CARGO_PROFILE_RELEASE_STRIP", strip)]
+/// What a component tells of its sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebugInfo {
+    /// The names of functions.
+    Names,
+    /// Their files and lines as well: nine tenths of the component then.
+    Lines,
+}
+
+impl DebugInfo {
+    fn profile(self) -> [(&'static str, &'static str); 2] {
+        let (debug, strip) = match self {
+            Self::Names => ("none", "debuginfo"),
+            Self::Lines => ("line-tables-only", "none"),
+        };
+        [("CARGO_PROFILE_RELEASE_DEBUG", debug), ("CARGO_PROFILE_RELEASE_STRIP", strip)]
+    }
 }
 
 /// Builds the crate, checks that the host can load it, and says what it offers.
@@ -54,7 +66,8 @@ pub fn build(args: &cli::Build) -> anyhow::Result<ExitCode> {
         "the Rust target {TARGET} is not installed; add it with\n  rustup target add {TARGET}"
     );
     let engine = Engine::new(EngineConfig { max_instances: 4, compile: super::compile_config() })?;
-    let built = compile(&args.dir, args.line_numbers, Stdio::inherit())?;
+    let debug = if args.line_numbers { DebugInfo::Lines } else { DebugInfo::Names };
+    let built = build_component(&args.dir, debug, Stdio::inherit())?;
     // Checked before it replaces one that works.
     let component =
         Component::load(&engine, &built.bytes).context("the crate was built, but the host cannot use it")?;
@@ -67,12 +80,12 @@ pub fn build(args: &cli::Build) -> anyhow::Result<ExitCode> {
 }
 
 /// Builds one crate and puts its component into `out`, once for each module it declares; returns the
-/// files. With `line_numbers` a trap can name the line of its source. Cargo's messages go to `messages`.
+/// files. Cargo's messages go to `messages`.
 ///
 /// # Errors
 /// The directory is no crate, it declares no module, or cargo fails.
-pub fn build_crate(dir: &Path, out: &Path, line_numbers: bool, messages: Stdio) -> anyhow::Result<Vec<PathBuf>> {
-    compile(dir, line_numbers, messages)?.place(out)
+pub fn build_crate(dir: &Path, out: &Path, debug: DebugInfo, messages: Stdio) -> anyhow::Result<Vec<PathBuf>> {
+    build_component(dir, debug, messages)?.place(out)
 }
 
 /// A component and the modules under which the host shall find it.
@@ -81,12 +94,12 @@ struct Built {
     bytes: Vec<u8>,
 }
 
-fn compile(dir: &Path, line_numbers: bool, messages: Stdio) -> anyhow::Result<Built> {
+fn build_component(dir: &Path, debug: DebugInfo, messages: Stdio) -> anyhow::Result<Built> {
     let manifest = dir.join("Cargo.toml");
     ensure!(manifest.is_file(), "{} has no Cargo.toml: name the directory of a processor's crate", dir.display());
     let manifest = fs::canonicalize(&manifest)?;
     let modules = modules(&manifest)?;
-    let built = cargo_build(&manifest, line_numbers, messages)?;
+    let built = cargo_build(&manifest, debug, messages)?;
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     Ok(Built { modules, bytes })
 }
@@ -163,10 +176,10 @@ fn modules(manifest: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Runs cargo and returns the component it made.
-fn cargo_build(manifest: &Path, line_numbers: bool, messages: Stdio) -> anyhow::Result<PathBuf> {
+fn cargo_build(manifest: &Path, debug: DebugInfo, messages: Stdio) -> anyhow::Result<PathBuf> {
     let args = ["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"];
     let mut command = cargo(&args, manifest);
-    command.envs(PROFILE.iter().copied().chain(debug(line_numbers))).stderr(messages).stdout(Stdio::piped());
+    command.envs(PROFILE.iter().copied().chain(debug.profile())).stderr(messages).stdout(Stdio::piped());
     let Output { status, stdout, .. } =
         command.spawn().and_then(|child| child.wait_with_output()).context("cannot run cargo")?;
     ensure!(status.success(), "cargo could not build {}", manifest.display());

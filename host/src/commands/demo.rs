@@ -67,10 +67,12 @@ fn build_plugins(source: &Path, out: &Path) -> anyhow::Result<()> {
     {
         say(format_args!("Building {what} ({plugin}) ..."));
         let began = Instant::now();
-        super::build::build_crate(&source.join(plugin), out, false, Stdio::null()).or_else(|_| {
-            // Again with cargo's own words, which say what is wrong.
-            super::build::build_crate(&source.join(plugin), out, false, Stdio::inherit())
-        })?;
+        super::build::build_crate(&source.join(plugin), out, super::build::DebugInfo::Names, Stdio::null()).or_else(
+            |_| {
+                // Again with cargo's own words, which say what is wrong.
+                super::build::build_crate(&source.join(plugin), out, super::build::DebugInfo::Names, Stdio::inherit())
+            },
+        )?;
         say(format_args!("  done in {:.1} s", began.elapsed().as_secs_f64()));
     }
     Ok(())

@@ -167,7 +167,7 @@ fn all_problems_of_a_file_are_reported_at_once() {
       mb_servers.mb.use_ssl: must be true or false, not a text
       mb_servers.other.host_port_list: missing: this key is mandatory
       queues.full.destination: must not be empty
-      queues.full.max_buffer_len: must be a whole number from 1 to 163840, not -1
+      queues.full.max_buffer_len: must be a whole number from 1 to 1000000, not -1
       queues.idds.server: there is no server "md"; did you mean "mb"?
       queues.idds.ack_mode: "clientindividual" is not a choice here; did you mean "client-individual"?
       queues.list: must be an object {...}, not a list

@@ -1,13 +1,9 @@
 //! The compiler's own process: a component on standard input, its artifact on standard output.
 //!
-//! Run by the hidden subcommand `compile`, started by [`super::compiler`]. It bounds itself before it reads the
-//! first byte, and leaves with 1 and a text on standard error where the component is refused. It must never
-//! run what it compiles.
+//! Run by the hidden subcommand `compile` (`crate::commands::compile`), started by [`super::compiler`]. It bounds itself
+//! before it reads the first byte. It must never run what it compiles.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    process::ExitCode,
-};
+use std::io::{self, Read, Write};
 
 use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
 
@@ -16,29 +12,16 @@ use super::{allocation::settings, artifact::Artifact, lines::Lines, lookup::MAX_
 /// Guests and connections go first.
 const NICE: i32 = 10;
 
-/// The exit code where the component is refused, and where the process could not bound itself.
-pub(crate) const REFUSED: u8 = 1;
-pub(crate) const UNBOUNDED: u8 = 2;
-
-/// Compiles standard input to standard output, with this much memory and CPU time.
-#[must_use]
-pub fn compile_stdin(memory_bytes: u64, cpu_seconds: u64) -> ExitCode {
-    // Where the host is gone, nobody is left to be told.
-    let told = |code, error: &dyn std::fmt::Display| {
-        let _ = write!(io::stderr(), "{error:#}");
-        ExitCode::from(code)
-    };
-    if let Err(error) = bound_myself(memory_bytes, cpu_seconds) {
-        return told(UNBOUNDED, &error);
-    }
-    match compile() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => told(REFUSED, &error),
-    }
-}
+/// The exit code where the component is refused.
+pub const REFUSED: u8 = 1;
+/// The exit code where the process could not bound itself.
+pub const UNBOUNDED: u8 = 2;
 
 /// Takes from itself what a compiler does not need.
-fn bound_myself(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
+///
+/// # Errors
+/// The system refuses.
+pub fn bound_myself(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     let most = |number| Rlimit { current: Some(number), maximum: Some(number) };
     // The signal at the end of the CPU time says why; the harder one, a second later, cannot be missed.
     let cpu = Rlimit { current: Some(cpu_seconds), maximum: Some(cpu_seconds.saturating_add(1)) };
@@ -52,13 +35,16 @@ fn bound_myself(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn compile() -> wasmtime::Result<()> {
+/// Compiles the component that `input` has to the artifact that `output` gets.
+///
+/// # Errors
+/// The component is refused, or one of the pipes is broken.
+pub fn compile_from_to(input: impl Read, mut output: impl Write) -> wasmtime::Result<()> {
     let mut component = Vec::new();
-    io::stdin().lock().take(MAX_COMPONENT_BYTES).read_to_end(&mut component)?;
+    input.take(MAX_COMPONENT_BYTES).read_to_end(&mut component)?;
     let code = wasmtime::Engine::new(&settings())?.precompile_component(&component)?;
     let lines = Lines::of(&component);
-    let mut out = io::stdout().lock();
-    Artifact { code, lines }.write(&mut out)?;
-    out.flush()?;
+    Artifact { code, lines }.write(&mut output)?;
+    output.flush()?;
     Ok(())
 }

@@ -44,6 +44,18 @@ pub enum StartError {
     Full(String),
 }
 
+impl StartError {
+    /// The code under which logs know this failure.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Initialize(_) => "initialize",
+            Self::Failed(error) => error.code(),
+            Self::Full(_) => "no-memory",
+        }
+    }
+}
+
 /// A call that ended well.
 #[derive(Debug)]
 pub struct Called {
