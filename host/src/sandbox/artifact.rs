@@ -1,6 +1,6 @@
 //! What compiling makes of a component: machine code and the lines it came from.
 //!
-//! Written by [`super::compiler_process`], kept by [`super::cache`], read by [`super::compile`].
+//! Written by [`super::compiler_process`], kept by [`super::cache`], read by [`super::load`].
 
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! The compiler as the host sees it: a child process with bounded memory, time and priority.
 //!
-//! Asked by [`super::compile`] for the artifact of a component that the cache does not have. The compiler is
+//! Asked by [`super::load`] for the artifact of a component that the cache does not have. The compiler is
 //! large, and what it is fed comes from strangers: a component that makes it spin, swell or crash ends the
 //! child and not the host. The child's side is [`super::compiler_process`]. It must never compile in this process.
 
