@@ -55,9 +55,13 @@ fn build(out: &Path) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn build_raw(out: &Path) -> Result<()> {
-    let manifest = root().join("tests/raw/Cargo.toml");
+    let source = root().join("tests/raw");
     let mut raw = Command::new(env!("CARGO"));
-    raw.args(["run", "--quiet", "--locked", "--release", "--manifest-path"]).arg(manifest).arg("--").arg(out);
+    raw.args(["run", "--quiet", "--locked", "--release", "--manifest-path"])
+        .arg(source.join("Cargo.toml"))
+        .arg("--")
+        .arg(source)
+        .arg(out);
     let target = built();
     let done = raw.env("CARGO_TARGET_DIR", target.parent().unwrap_or(&target)).status()?;
     ensure!(done.success(), "tests/raw ended with {done}");

@@ -1,11 +1,12 @@
-//! Makes a component of each text in `guests/`: `raw DIR` writes them there.
+//! Makes a component of each text in `guests/`: `raw SOURCE OUT`, where SOURCE is the folder of this package.
 //!
-//! Run by the tests' harness. What a compiler would never produce is written by hand, and all of it stands on
-//! one prelude: the memory, the imports and the exports of the contract.
+//! Run by the tests' harness. The folder is an argument, since checkouts may share what cargo built. What a compiler
+//! would never produce is written by hand, and all of it stands on one prelude: the memory, the imports and the
+//! exports of the contract.
 
 use std::{env, fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
@@ -15,8 +16,9 @@ const WASI: [&str; 3] =
 const WORLD: &str = include_str!("../wit/world.wit");
 
 fn main() -> Result<()> {
-    let out = env::args_os().nth(1).context("usage: raw DIR")?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let args: Vec<_> = env::args_os().skip(1).collect();
+    let [source, out] = args.as_slice() else { bail!("usage: raw SOURCE OUT") };
+    let root = Path::new(source);
     let prelude = fs::read_to_string(root.join("prelude.wat"))?;
     let (resolve, world) = world(&root.join("../../wit"))?;
     for guest in fs::read_dir(root.join("guests"))? {
@@ -24,7 +26,7 @@ fn main() -> Result<()> {
         let name = path.file_stem().context("a file without a name")?;
         let text = format!("(module\n{prelude}\n{}\n)", fs::read_to_string(&path)?);
         let component = component(&text, &resolve, world).with_context(|| path.display().to_string())?;
-        place(&Path::new(&out).join(name).with_extension("wasm"), &component)?;
+        place(&Path::new(out).join(name).with_extension("wasm"), &component)?;
     }
     Ok(())
 }
