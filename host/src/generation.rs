@@ -124,18 +124,16 @@ fn refuse_misfit(misfit: Misfit) -> Refusal {
 
 /// A file that is not the one the operator pinned is not even compiled.
 fn check_pin(found: &Found, processor: &config::Processor) -> Result<(), Refusal> {
-    let digest = found.digest();
-    match &processor.sha256 {
-        Some(pin) if *pin != digest => {
-            let file = found.file.display();
-            let message = format!(
-                "{file} is another component: its SHA-256 is {digest}; put the right file back, or pin this one if it \
-                 is what you want"
-            );
-            Err(Refusal { key: "sha256".into(), message })
-        }
-        _ => Ok(()),
+    let Some(pin) = &processor.sha256 else { return Ok(()) };
+    let (file, digest) = (found.file.display(), found.digest());
+    if *pin == digest {
+        return Ok(());
     }
+    let message = format!(
+        "{file} is another component: its SHA-256 is {digest}; put the right file back, or pin this one if it \
+         is what you want"
+    );
+    Err(Refusal { key: "sha256".into(), message })
 }
 
 /// Handlers need a queue to read, and sources have none.
