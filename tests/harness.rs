@@ -11,13 +11,16 @@ pub mod certificates;
 pub mod client;
 pub mod guests;
 pub mod host;
+pub mod ledger;
 pub mod malformed;
 pub mod messages;
 pub mod neighbour;
 pub mod peer;
+pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod rabbitmq;
+pub mod results;
 pub mod target;
 pub mod tls_broker;
 pub mod tls_front;
@@ -53,4 +56,10 @@ pub fn free_port() -> u16 {
         .map(|_| random.u16(20_000..32_000))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("no free port between 20000 and 32000")
+}
+
+/// Whether `tests/run --long` asks for as many rounds as a release wants, instead of as many as a change can wait
+/// for.
+pub fn long() -> bool {
+    std::env::var_os("STOMPBOX_LONG").is_some()
 }

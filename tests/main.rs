@@ -18,6 +18,7 @@ mod faults;
 mod honest;
 mod hostile;
 mod instances;
+mod ledger;
 mod limits;
 mod operate;
 mod order;

@@ -4,33 +4,20 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Output, Stdio},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use crate::harness::process::{program, terminate};
 use crate::harness::{
-    built,
     client::Msg,
     guests,
     host::{LIMIT, One, wait_until},
     root,
     target::Target,
 };
-
-/// The program, as `cargo test` built it beside the tests.
-pub fn program() -> Command {
-    let program = built().join("stompbox");
-    assert!(
-        program.is_file(),
-        "{} is missing: tests/run builds it, or cargo build --release -p stompbox",
-        program.display()
-    );
-    let mut command = Command::new(program);
-    command.env_remove("STOMPBOX_LOG").env("NO_COLOR", "1");
-    command
-}
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = program().args(args).output().unwrap();
@@ -187,11 +174,6 @@ fn the_development_broker_serves_and_ends_with_a_signal() {
     client.send("/queue/x", &[], b"hello").unwrap();
     terminate(&broker);
     assert!(broker.wait().unwrap().success());
-}
-
-/// Sends SIGTERM, as service managers do.
-pub fn terminate(child: &Child) {
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }
 
 /// SIGTERM under load: everything taken is finished, the rest stays with the broker; nothing is lost and

@@ -61,20 +61,23 @@ create() {
 }
 
 # Leaves of the generated acceptors the one for STOMP, three times. Nobody may send to "refused.", by either name.
-# A nearly full disk must not stop the tests.
+# From "patient." nothing is taken away for being delivered too often. A nearly full disk must not stop the tests.
 configure() {
-    local file=$1/etc/broker.xml stomp rights
+    local file=$1/etc/broker.xml stomp rights match patient=
     rights=$(rights "/queue/rights.read.#" consume createAddress createDurableQueue)
     rights+=$(rights "/queue/rights.write.#" send createAddress createDurableQueue)
     rights+='<security-setting match="/queue/refused.#"/><security-setting match="refused.#"/>'
     stomp=$(grep -o '<acceptor name="stomp">.*</acceptor>' "$file" | sed "s#127.0.0.1:[0-9]*#127.0.0.1:$2#")
+    for match in "/queue/patient.#" "patient.#"; do
+        patient+="<address-setting match=\"$match\"><max-delivery-attempts>-1</max-delivery-attempts></address-setting>"
+    done
     {
         sed -n '1,/<acceptors>/p' "$file"
         echo "$stomp"
         sed "s#\"stomp\"#\"prefixed\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$3#; s#</acc#;anycastPrefix=/queue/;multicastPrefix=/topic/</acc#" <<<"$stomp"
         sed "s#\"stomp\"#\"impatient\"#; s#127.0.0.1:[0-9]*#127.0.0.1:$4#; s#</acc#;connectionTtl=2000</acc#" <<<"$stomp"
         sed -n '/<\/acceptors>/,$p' "$file" | sed 's#</core>#<connection-ttl-check-interval>500</connection-ttl-check-interval></core>#'
-    } | sed "s#<max-disk-usage>.*<#<max-disk-usage>100<#; s|<security-settings>|&$rights|" >"$file.new"
+    } | sed "s#<max-disk-usage>.*<#<max-disk-usage>100<#; s|<security-settings>|&$rights|; s|<address-settings>|&$patient|" >"$file.new"
     mv "$file.new" "$file"
 }
 

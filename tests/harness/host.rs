@@ -107,7 +107,11 @@ pub struct One {
 impl One {
     /// `extra` is merged into the processor's object.
     pub fn new(target: &Target, class: &str, extra: Value) -> Self {
-        let from = Target::destination(class);
+        Self::on(target, Target::destination(class), class, extra)
+    }
+
+    /// The same with an in queue of this name.
+    pub fn on(target: &Target, from: String, class: &str, extra: Value) -> Self {
         let to = format!("{from}.out");
         let mut processor = json!({"module": "hostile", "name": class, "in_queue": "in", "out_queue": "out"});
         for (key, value) in extra.as_object().into_iter().flatten() {

@@ -17,10 +17,13 @@ use super::{
     rabbitmq::RabbitMq,
 };
 
+/// User and passcode.
+pub type Login = (&'static str, &'static str);
+
 /// Where to connect, and how.
 pub struct Target {
     pub address: SocketAddr,
-    login: Option<(&'static str, &'static str)>,
+    login: Option<Login>,
     /// What the broker calls itself.
     server: String,
     embedded: Option<(BrokerHandle, Runtime)>,
@@ -82,6 +85,17 @@ impl Target {
     /// A queue to which nobody may send, on RabbitMQ and on Artemis.
     pub fn forbidden(name: &str) -> String {
         Self::destination(name).replace("/queue/", "/queue/refused.")
+    }
+
+    /// Who logs in.
+    pub fn login(&self) -> Option<Login> {
+        self.login
+    }
+
+    /// A queue from which Artemis takes nothing away, however often it is delivered (`max-delivery-attempts` -1).
+    pub fn patient(&self, name: &str) -> String {
+        let destination = Self::destination(name);
+        if self.is_artemis() { destination.replace("/queue/", "/queue/patient.") } else { destination }
     }
 
     /// The controls of the embedded broker.

@@ -1,0 +1,300 @@
+//! The ledger: every message that is sent has a number, and every number must be found again.
+//!
+//! A producer of its own thread sends numbered messages and has each confirmed, whatever happens to the broker
+//! meanwhile. The processor `Sort` of the guest `hostile` does with each what its last digit says. At the end
+//! everything in the out queue and with the dead letters is held against the numbers: [`Balance`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    client::{Client, Msg},
+    host::One,
+    target::{Login, Target},
+};
+
+/// Messages confirmed together.
+const BATCH: u32 = 20;
+/// Messages that are sent when everything else is over.
+const LAST: u32 = 100;
+/// Messages that wait at the broker before anything else happens: load from the first moment on.
+const AHEAD: u32 = 500;
+/// Messages a second after that.
+const RATE: u32 = 1_000;
+/// How long nothing new may arrive before what is missing counts as lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A broker that was killed needs some time to be there again.
+const BROKER_LIMIT: Duration = Duration::from_secs(180);
+
+/// What a number leads to.
+enum Meant {
+    Outputs(u32),
+    Filtered,
+    DeadLetter,
+}
+
+fn meant(number: u32) -> Meant {
+    match number % 10 {
+        4 => Meant::Filtered,
+        5 => Meant::DeadLetter,
+        6 => Meant::Outputs(2),
+        7 => Meant::Outputs(3),
+        _ => Meant::Outputs(1),
+    }
+}
+
+/// A processor `Sort` between two queues of its own, with the settings of the in queue and the processor.
+pub fn sorter(target: &Target, queue: &Value, processor: Value) -> One {
+    let mut one = One::on(target, target.patient("sort"), "Sort", processor);
+    for (key, value) in queue.as_object().into_iter().flatten() {
+        one.config["queues"]["in"][key] = value.clone();
+    }
+    one.config["guard_period"] = json!(1);
+    one
+}
+
+/// A producer at work.
+#[derive(Debug)]
+pub struct Ledger {
+    stop: Arc<AtomicBool>,
+    sending: JoinHandle<Sent>,
+}
+
+/// What was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    count: u32,
+    /// Sent again because its receipt did not come, and how often.
+    again: BTreeMap<u32, u32>,
+}
+
+impl Ledger {
+    /// Sends until [`Ledger::close`]; returns when the first messages wait at the broker.
+    pub fn open(target: &Target, one: &One) -> Self {
+        let mut sender = Sender::new(target, one);
+        sender.send(AHEAD);
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = stop.clone();
+        let sending = thread::spawn(move || {
+            let began = Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                sender.send(BATCH);
+                let due = Duration::from_secs(1) * (sender.sent.count - AHEAD) / RATE;
+                thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+            // Behind all that was in trouble: when they are through, so is what stood before them.
+            sender.send(LAST);
+            sender.sent
+        });
+        Self { stop, sending }
+    }
+
+    /// Ends the sending and collects until every number is found or nothing comes any more; then `end` must end
+    /// the host in good order. What is left in the in queue after that was not settled.
+    pub fn close(self, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
+        self.close_from(0, target, one, end)
+    }
+
+    /// The same where numbers may be missing: only the last ones, sent when all faults were over, must be found.
+    pub fn close_with_losses(self, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
+        self.close_from(LAST, target, one, end)
+    }
+
+    /// Waits for all numbers (0) or for so many of the last ones.
+    fn close_from(self, last: u32, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sending.join().unwrap();
+        let mut found = Found::default();
+        let mut last_new = Instant::now();
+        let first = if last == 0 { 0 } else { sent.count - last };
+        while found.is_missing(first..sent.count) && last_new.elapsed() < PATIENCE {
+            if found.collect(target, one) {
+                last_new = Instant::now();
+            }
+        }
+        end();
+        found.collect(target, one);
+        let left = target.drain(&one.from).iter().map(number).collect();
+        found.balance(&sent, left)
+    }
+}
+
+/// Sends and confirms, and goes on when the broker is there again.
+struct Sender {
+    address: std::net::SocketAddr,
+    login: Option<Login>,
+    destination: String,
+    client: Option<Client>,
+    sent: Sent,
+}
+
+impl Sender {
+    fn new(target: &Target, one: &One) -> Self {
+        let destination = one.from.clone();
+        Self { address: target.address, login: target.login(), destination, client: None, sent: Sent::default() }
+    }
+
+    fn send(&mut self, count: u32) {
+        let numbers: Vec<u32> = (self.sent.count..self.sent.count + count).collect();
+        let bodies: Vec<String> = numbers.iter().map(|number| format!("{number:06}")).collect();
+        let limit = Instant::now() + BROKER_LIMIT;
+        while let Err(error) = self.try_send(&bodies) {
+            assert!(Instant::now() < limit, "nothing can be sent: {error:#}");
+            self.client = None;
+            numbers.iter().for_each(|number| *self.sent.again.entry(*number).or_default() += 1);
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.sent.count += count;
+    }
+
+    fn try_send(&mut self, bodies: &[String]) -> anyhow::Result<()> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(Client::connect(self.address, self.login)?),
+        };
+        client.send_all(&self.destination, bodies)
+    }
+}
+
+/// What has arrived.
+#[derive(Debug, Default)]
+struct Found {
+    outputs: BTreeMap<u32, BTreeMap<u32, u32>>,
+    dead: BTreeMap<u32, u32>,
+    codes: BTreeMap<String, usize>,
+    /// Outputs that say themselves that they were sent again.
+    marked: u32,
+}
+
+impl Found {
+    /// Takes what has come; whether there was anything.
+    fn collect(&mut self, target: &Target, one: &One) -> bool {
+        let (out, dead) = (target.drain(&one.to), target.drain(&one.dead));
+        for message in &out {
+            let text = message.text();
+            let part = text.split_once('/').expect("an output of Sort").1.parse().unwrap();
+            *self.outputs.entry(number(message)).or_default().entry(part).or_default() += 1;
+            self.marked += u32::from(message.header("stompbox_resent").is_some());
+        }
+        for message in &dead {
+            *self.dead.entry(number(message)).or_default() += 1;
+            self.marked += u32::from(message.header("stompbox_resent").is_some());
+            *self.codes.entry(message.header("stompbox_error_code").unwrap_or("none").to_owned()).or_default() += 1;
+        }
+        !(out.is_empty() && dead.is_empty())
+    }
+
+    fn is_missing(&self, mut numbers: Range<u32>) -> bool {
+        numbers.any(|number| !matches!(meant(number), Meant::Filtered) && self.times(number) == 0)
+    }
+
+    /// How often it was carried out as a whole.
+    fn times(&self, number: u32) -> u32 {
+        let outputs = match (meant(number), self.outputs.get(&number)) {
+            (Meant::Outputs(parts), Some(found)) if found.len() == parts as usize => found.values().min(),
+            _ => None,
+        };
+        outputs.copied().unwrap_or_default() + self.dead.get(&number).copied().unwrap_or_default()
+    }
+
+    /// How often any of it arrived.
+    fn copies(&self, number: u32) -> u32 {
+        let outputs = self.outputs.get(&number).and_then(|found| found.values().max());
+        outputs.copied().unwrap_or_default() + self.dead.get(&number).copied().unwrap_or_default()
+    }
+
+    fn balance(self, sent: &Sent, left: BTreeSet<u32>) -> Balance {
+        let mut balance =
+            Balance { sent: sent.count, codes: self.codes.clone(), marked: self.marked, ..Balance::default() };
+        for number in 0..sent.count {
+            let sent_again = sent.again.get(&number).copied().unwrap_or_default();
+            balance.duplicated += self.copies(number).saturating_sub(1 + sent_again);
+            match meant(number) {
+                Meant::Filtered if self.copies(number) > 0 => balance.wrong.push(number),
+                Meant::Filtered if left.contains(&number) => balance.left.push(number),
+                Meant::Filtered => balance.filtered += 1,
+                _ if self.times(number) == 0 && left.contains(&number) => balance.left.push(number),
+                _ if self.times(number) == 0 => balance.lost.push(number),
+                _ if self.dead.contains_key(&number) => balance.dead_lettered += 1,
+                _ => balance.forwarded += 1,
+            }
+        }
+        // Nothing may arrive that was never sent.
+        let strange = self.outputs.keys().chain(self.dead.keys()).filter(|number| **number >= sent.count);
+        balance.wrong.extend(strange);
+        balance.again = left.len() as u32 - balance.left.len() as u32;
+        balance
+    }
+}
+
+fn number(message: &Msg) -> u32 {
+    let text = message.text();
+    let number = text.split('/').next().unwrap_or_default();
+    number.parse().unwrap_or_else(|_| panic!("{text:?} was never sent"))
+}
+
+/// What became of the numbers.
+#[derive(Debug, Default)]
+pub struct Balance {
+    pub sent: u32,
+    pub forwarded: u32,
+    pub filtered: u32,
+    pub dead_lettered: u32,
+    /// Neither arrived nor with its broker.
+    pub lost: Vec<u32>,
+    /// How often a number was carried out once more, beside what the producer itself sent again.
+    pub duplicated: u32,
+    /// Numbers that are with the broker, not settled.
+    pub left: Vec<u32>,
+    /// How many numbers are with the broker again although they are settled.
+    pub again: u32,
+    /// Numbers of which something arrived that should not have.
+    pub wrong: Vec<u32>,
+    /// How many outputs say that they were sent again.
+    pub marked: u32,
+    /// The dead letters by their codes.
+    pub codes: BTreeMap<String, usize>,
+}
+
+impl Balance {
+    /// Everything was settled and nothing lost. The duplicates are for the caller to explain.
+    #[track_caller]
+    pub fn is_even(&self) {
+        let settled = self.forwarded + self.filtered + self.dead_lettered;
+        assert_eq!((self.lost.len(), self.left.len(), &*self.wrong), (0, 0, &[][..]), "{self}");
+        assert_eq!(self.sent, settled, "{self}");
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, forwarded, filtered, dead_lettered, duplicated, again, marked, .. } = self;
+        write!(
+            f,
+            "{sent} sent: {forwarded} forwarded, {filtered} filtered, {dead_lettered} dead-lettered {:?}, {} lost {:?}, \
+             {duplicated} duplicated ({marked} marked), {} left {:?}, {again} settled and there again, {} wrong {:?}",
+            self.codes,
+            self.lost.len(),
+            first(&self.lost),
+            self.left.len(),
+            first(&self.left),
+            self.wrong.len(),
+            first(&self.wrong),
+        )
+    }
+}
+
+fn first(numbers: &[u32]) -> &[u32] {
+    &numbers[..numbers.len().min(20)]
+}
