@@ -17,6 +17,7 @@ pub mod probe;
 pub mod producer;
 pub mod session;
 mod stream;
+mod tcp_table;
 pub mod tls;
 mod wiretap;
 

@@ -312,8 +312,14 @@ impl Connection {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn tolerate_flow_control(&self) -> Result<(), ClientError> {
-        Ok(self.stream.set_user_timeout(Duration::from_secs(30 * 60))?)
+    pub fn tolerate_silence(&self, limit: Duration) -> Result<(), ClientError> {
+        Ok(self.stream.set_user_timeout(limit)?)
+    }
+
+    /// How many times in a row the peer's kernel has not answered ours; none where the system does not tell.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<u64> {
+        self.stream.unanswered()
     }
 
     /// Keeps the connection alive and notices a dead peer; called about once a second, and more often

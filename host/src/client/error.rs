@@ -55,6 +55,9 @@ pub enum ClientError {
     /// The broker closed the connection.
     #[error("the broker closed the connection")]
     Closed,
+    /// The kernel has sent again and again, and nothing at the other end has answered.
+    #[error("the peer is gone: nothing that was sent is acknowledged by its system")]
+    Gone,
     /// What arrived is not STOMP.
     #[error("the broker sent something that is not STOMP")]
     Decode(#[from] DecodeError),

@@ -9,6 +9,7 @@
 mod entry;
 mod outbox;
 mod outgoing;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -21,14 +22,15 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::{outbox::Outbox, outgoing::Link};
+use self::{
+    outbox::Outbox,
+    outgoing::Link,
+    patience::{FLOW_CONTROL, Patience},
+};
 use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, GOODBYE, GOODBYE_LIMIT, Phase, error_text};
 use crate::stomp::Command;
 
 pub use self::outgoing::{Outgoing, OutputId, SendRequest};
-
-/// How long receipts may be missing before an alarm is logged, and again each time.
-const ALARM: Duration = Duration::from_secs(60);
 
 /// How often outputs are looked for that wait too long.
 const LOOK_FOR_OVERDUE: Duration = Duration::from_secs(1);
@@ -184,7 +186,7 @@ impl ProducerTask {
             _ = self.phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
         };
         info!(server = %self.options.server, peer = %connection.peer, broker = ?connection.flavour, "ready to send");
-        connection.tolerate_flow_control()?;
+        connection.tolerate_silence(FLOW_CONTROL)?;
         *opened = Some(Instant::now());
         self.flavour = connection.flavour;
         self.outbox.connected(Link { version: connection.version, flavour: connection.flavour });
@@ -200,10 +202,10 @@ impl ProducerTask {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (outbox, mut phase) = (self.outbox.clone(), self.phase.clone());
         let mut staged = pin!(outbox.staged());
-        let mut alarm = Instant::now() + ALARM;
+        let mut patience = Patience::new();
         loop {
             if self.handle_frames(connection)? {
-                alarm = Instant::now() + ALARM;
+                patience.answered();
             }
             // Under a backlog one write takes all that was encoded meanwhile; while the socket is full
             // the rest stays in the outbox.
@@ -216,7 +218,7 @@ impl ProducerTask {
                 }
                 _ = ticker.tick() => {
                     connection.beat(true)?;
-                    self.alarm_if_stuck(&mut alarm);
+                    patience.check(&self.options.server, outbox.unconfirmed(), connection)?;
                 }
                 _ = phase.wait_for(|phase| *phase == Phase::Finish) => return Ok(()),
             }
@@ -249,17 +251,6 @@ impl ProducerTask {
             }
         }
         Ok(answered)
-    }
-
-    fn alarm_if_stuck(&self, alarm: &mut Instant) {
-        let unconfirmed = self.outbox.unconfirmed();
-        if unconfirmed == 0 {
-            *alarm = Instant::now() + ALARM;
-        } else if Instant::now() >= *alarm {
-            *alarm = Instant::now() + ALARM;
-            warn!(server = %self.options.server, unconfirmed,
-                  "the broker withholds receipts (flow control?): lanes wait, nothing is resent on a living connection");
-        }
     }
 }
 

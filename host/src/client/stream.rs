@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
 
+use super::tcp_table;
+
 /// How long one address may take to answer, so that a dead one does not hide those behind it.
 const ONE_ADDRESS: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,11 @@ impl Stream {
         #[cfg(target_os = "linux")]
         SockRef::from(self.tcp()).set_tcp_user_timeout(Some(limit))?;
         Ok(())
+    }
+
+    /// How many times in a row the peer's kernel has not answered ours; none where the system does not tell.
+    pub(super) fn unanswered(&self) -> Option<u64> {
+        tcp_table::unanswered(self.tcp().local_addr().ok()?, self.tcp().peer_addr().ok()?)
     }
 
     fn tcp(&self) -> &TcpStream {
