@@ -1,5 +1,10 @@
 //! The network and the broker fail; nothing is lost.
 
+mod broker;
+mod network;
+mod stops;
+mod trial;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;

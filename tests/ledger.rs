@@ -92,7 +92,8 @@ fn killed_under_load(target: &Target, setting: Setting, random: &mut Rng) -> Bal
 }
 
 /// SIGKILL of the host at random moments.
-fn the_host_is_killed(broker: &str, target: &Target) {
+fn the_host_is_killed(target: &Target) {
+    let broker = target.name();
     let mut random = seed();
     for setting in settings() {
         let balance = killed_under_load(target, setting, &mut random);
@@ -129,20 +130,20 @@ fn was_carried_out_at_most_once(target: &Target, balance: &Balance, window: u32)
 
 #[test]
 fn the_host_is_killed_on_the_embedded_broker() {
-    the_host_is_killed("embedded", &Target::embedded());
+    the_host_is_killed(&Target::embedded());
 }
 
 #[test]
 fn the_host_is_killed_on_activemq() {
-    the_host_is_killed("ActiveMQ", &Target::activemq());
+    the_host_is_killed(&Target::activemq());
 }
 
 #[test]
 fn the_host_is_killed_on_rabbitmq() {
-    the_host_is_killed("RabbitMQ", &Target::rabbitmq());
+    the_host_is_killed(&Target::rabbitmq());
 }
 
 #[test]
 fn the_host_is_killed_on_artemis() {
-    the_host_is_killed("Artemis", &Target::artemis());
+    the_host_is_killed(&Target::artemis());
 }

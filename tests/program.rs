@@ -14,7 +14,7 @@ pub use crate::harness::process::{program, terminate};
 use crate::harness::{
     client::Msg,
     guests,
-    host::{LIMIT, One, wait_until},
+    host::{One, wait_until},
     root,
     target::Target,
 };
@@ -174,44 +174,6 @@ fn the_development_broker_serves_and_ends_with_a_signal() {
     client.send("/queue/x", &[], b"hello").unwrap();
     terminate(&broker);
     assert!(broker.wait().unwrap().success());
-}
-
-/// SIGTERM under load: everything taken is finished, the rest stays with the broker; nothing is lost and
-/// nothing is doubled.
-fn sigterm_loses_and_doubles_nothing(target: &Target, messages: usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut one = One::new(target, "Echo", json!({"n_threads": 2}));
-    one.config["plugins"] = json!([guests::plugins_dir()]);
-    let file = write(dir.path(), &one.config);
-    let bodies: Vec<String> = (0..messages).map(|number| format!("message {number:05}")).collect();
-    target.client().send_all(&one.from, &bodies).unwrap();
-    let mut host = program().args(["run", "--config"]).arg(&file).stderr(Stdio::piped()).spawn().unwrap();
-    let log = BufReader::new(host.stderr.take().unwrap());
-    let mut lines = log.lines().map_while(Result::ok);
-    lines.find(|line| line.contains("every queue is subscribed")).expect("the host subscribes");
-    // Mid-load: some outputs are there. They are only looked at, and go back when this client leaves.
-    let mut looking = target.client();
-    looking.subscribe(&one.to, "client-individual", &[]).unwrap();
-    assert_eq!(looking.read(100, LIMIT).unwrap().len(), 100);
-    terminate(&host);
-    looking.close().unwrap();
-    let rest: Vec<String> = lines.collect();
-    assert!(host.wait().unwrap().success(), "{rest:#?}");
-    let (sent, left) = (target.drain(&one.to), target.drain(&one.from));
-    assert!(!sent.is_empty() && !left.is_empty(), "{} sent, {} left: not mid-load", sent.len(), left.len());
-    let mut all: Vec<String> = sent.iter().chain(&left).map(|message| message.text()).collect();
-    all.sort();
-    assert_eq!(all, bodies);
-}
-
-#[test]
-fn sigterm_on_the_embedded_broker() {
-    sigterm_loses_and_doubles_nothing(&Target::embedded(), 100_000); // A second of work.
-}
-
-#[test]
-fn sigterm_on_activemq() {
-    sigterm_loses_and_doubles_nothing(&Target::activemq(), 20_000);
 }
 
 /// A host of its own process on the embedded broker, in the middle of a call that would last for hours.

@@ -78,6 +78,8 @@ pub struct Faults {
     pub refuse_destinations: Vec<String>,
     /// Every CONNECT is answered with ERROR.
     pub refuse_logins: bool,
+    /// Every ACK and NACK is answered with ERROR, and nothing is settled.
+    pub refuse_acks: bool,
 }
 
 /// How much a queue holds.

@@ -145,10 +145,15 @@ impl One {
 }
 
 /// Waits for something that must come; fails with what it was after [`LIMIT`].
-pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let limit = Instant::now() + LIMIT;
+pub fn wait_until(what: &str, happened: impl FnMut() -> bool) {
+    wait_within(LIMIT, what, happened);
+}
+
+/// The same with another limit.
+pub fn wait_within(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + limit;
     while !happened() {
-        assert!(Instant::now() < limit, "did not happen within {LIMIT:?}: {what}");
+        assert!(Instant::now() < until, "did not happen within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

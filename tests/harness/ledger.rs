@@ -2,15 +2,17 @@
 //!
 //! A producer of its own thread sends numbered messages and has each confirmed, whatever happens to the broker
 //! meanwhile. The processor `Sort` of the guest `hostile` does with each what its last digit says. At the end
-//! everything in the out queue and with the dead letters is held against the numbers: [`Balance`].
+//! everything in the out queue, with the dead letters, on disk and in the broker's own queue for dead letters is held
+//! against the numbers: [`Balance`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, fs,
     ops::Range,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -61,6 +63,7 @@ pub fn sorter(target: &Target, queue: &Value, processor: Value) -> One {
         one.config["queues"]["in"][key] = value.clone();
     }
     one.config["guard_period"] = json!(1);
+    one.config["processors"]["one"]["retry"] = json!({"min_delay_ms": 20, "max_delay_ms": 200});
     one
 }
 
@@ -68,6 +71,8 @@ pub fn sorter(target: &Target, queue: &Value, processor: Value) -> One {
 #[derive(Debug)]
 pub struct Ledger {
     stop: Arc<AtomicBool>,
+    /// Messages a second.
+    rate: Arc<AtomicU32>,
     sending: JoinHandle<Sent>,
 }
 
@@ -84,20 +89,23 @@ impl Ledger {
     pub fn open(target: &Target, one: &One) -> Self {
         let mut sender = Sender::new(target, one);
         sender.send(AHEAD);
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = stop.clone();
+        let (stop, rate) = (Arc::<AtomicBool>::default(), Arc::new(AtomicU32::new(RATE)));
+        let (stopped, paced) = (stop.clone(), rate.clone());
         let sending = thread::spawn(move || {
-            let began = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
                 sender.send(BATCH);
-                let due = Duration::from_secs(1) * (sender.sent.count - AHEAD) / RATE;
-                thread::sleep(due.saturating_sub(began.elapsed()));
+                thread::sleep(Duration::from_secs(1) * BATCH / paced.load(Ordering::Relaxed));
             }
             // Behind all that was in trouble: when they are through, so is what stood before them.
             sender.send(LAST);
             sender.sent
         });
-        Self { stop, sending }
+        Self { stop, rate, sending }
+    }
+
+    /// From now on so many messages a second.
+    pub fn set_rate(&self, rate: u32) {
+        self.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Ends the sending and collects until every number is found or nothing comes any more; then `end` must end
@@ -125,14 +133,20 @@ impl Ledger {
         }
         end();
         found.collect(target, one);
-        let left = target.drain(&one.from).iter().map(number).collect();
-        found.balance(&sent, left)
+        let left = target.drain(&one.from).iter().map(|message| number(&message.text())).collect();
+        let mark = mark(one);
+        let taken =
+            target.taken_away().iter().map(Msg::text).filter(|text| text.starts_with(&mark)).collect::<Vec<_>>();
+        let mut balance = found.balance(&sent, left);
+        balance.taken = taken.iter().map(|text| number(text)).collect();
+        balance
     }
 }
 
 /// Sends and confirms, and goes on when the broker is there again.
 struct Sender {
     address: std::net::SocketAddr,
+    mark: String,
     login: Option<Login>,
     destination: String,
     client: Option<Client>,
@@ -141,13 +155,13 @@ struct Sender {
 
 impl Sender {
     fn new(target: &Target, one: &One) -> Self {
-        let destination = one.from.clone();
-        Self { address: target.address, login: target.login(), destination, client: None, sent: Sent::default() }
+        let (mark, destination) = (mark(one), one.from.clone());
+        Self { address: target.address, mark, login: target.login(), destination, client: None, sent: Sent::default() }
     }
 
     fn send(&mut self, count: u32) {
         let numbers: Vec<u32> = (self.sent.count..self.sent.count + count).collect();
-        let bodies: Vec<String> = numbers.iter().map(|number| format!("{number:06}")).collect();
+        let bodies: Vec<String> = numbers.iter().map(|number| format!("{} {number:06}", self.mark)).collect();
         let limit = Instant::now() + BROKER_LIMIT;
         while let Err(error) = self.try_send(&bodies) {
             assert!(Instant::now() < limit, "nothing can be sent: {error:#}");
@@ -175,6 +189,8 @@ struct Found {
     codes: BTreeMap<String, usize>,
     /// Outputs that say themselves that they were sent again.
     marked: u32,
+    /// Lines of the spool.
+    spooled: usize,
 }
 
 impl Found {
@@ -183,16 +199,31 @@ impl Found {
         let (out, dead) = (target.drain(&one.to), target.drain(&one.dead));
         for message in &out {
             let text = message.text();
-            let part = text.split_once('/').expect("an output of Sort").1.parse().unwrap();
-            *self.outputs.entry(number(message)).or_default().entry(part).or_default() += 1;
+            let part = text.rsplit_once('/').expect("an output of Sort").1.parse().unwrap();
+            *self.outputs.entry(number(&text)).or_default().entry(part).or_default() += 1;
             self.marked += u32::from(message.header("stompbox_resent").is_some());
         }
         for message in &dead {
-            *self.dead.entry(number(message)).or_default() += 1;
+            *self.dead.entry(number(&message.text())).or_default() += 1;
             self.marked += u32::from(message.header("stompbox_resent").is_some());
             *self.codes.entry(message.header("stompbox_error_code").unwrap_or("none").to_owned()).or_default() += 1;
         }
-        !(out.is_empty() && dead.is_empty())
+        let spooled = self.collect_spooled(one);
+        !(out.is_empty() && dead.is_empty()) || spooled
+    }
+
+    /// Takes what the host has put into its `state_dir`; whether there was anything.
+    fn collect_spooled(&mut self, one: &One) -> bool {
+        let Some(dir) = one.config["state_dir"].as_str() else { return false };
+        let file = Path::new(dir).join("dead-letters/in.jsonl");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let new: Vec<&str> = text.lines().skip(self.spooled).collect();
+        self.spooled += new.len();
+        for line in &new {
+            let letter: Value = serde_json::from_str(line).unwrap();
+            *self.dead.entry(number(letter["body"].as_str().unwrap())).or_default() += 1;
+        }
+        !new.is_empty()
     }
 
     fn is_missing(&self, mut numbers: Range<u32>) -> bool {
@@ -238,10 +269,15 @@ impl Found {
     }
 }
 
-fn number(message: &Msg) -> u32 {
-    let text = message.text();
-    let number = text.split('/').next().unwrap_or_default();
-    number.parse().unwrap_or_else(|_| panic!("{text:?} was never sent"))
+/// What the bodies of a ledger begin with: no other test has it.
+fn mark(one: &One) -> String {
+    one.from.trim_start_matches("/queue/").to_owned()
+}
+
+/// The number in `mark 000017` and in `mark 000017/2`.
+fn number(text: &str) -> u32 {
+    let number = text.rsplit_once(' ').and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("{text:?} was never sent"))
 }
 
 /// What became of the numbers.
@@ -257,6 +293,8 @@ pub struct Balance {
     pub duplicated: u32,
     /// Numbers that are with the broker, not settled.
     pub left: Vec<u32>,
+    /// Numbers that the broker has taken away by itself.
+    pub taken: Vec<u32>,
     /// How many numbers are with the broker again although they are settled.
     pub again: u32,
     /// Numbers of which something arrived that should not have.
@@ -272,7 +310,8 @@ impl Balance {
     #[track_caller]
     pub fn is_even(&self) {
         let settled = self.forwarded + self.filtered + self.dead_lettered;
-        assert_eq!((self.lost.len(), self.left.len(), &*self.wrong), (0, 0, &[][..]), "{self}");
+        assert_eq!((self.lost.len(), self.left.len(), self.taken.len()), (0, 0, 0), "{self}");
+        assert_eq!(self.wrong, [0; 0], "{self}");
         assert_eq!(self.sent, settled, "{self}");
     }
 }
@@ -283,7 +322,8 @@ impl fmt::Display for Balance {
         write!(
             f,
             "{sent} sent: {forwarded} forwarded, {filtered} filtered, {dead_lettered} dead-lettered {:?}, {} lost {:?}, \
-             {duplicated} duplicated ({marked} marked), {} left {:?}, {again} settled and there again, {} wrong {:?}",
+             {duplicated} duplicated ({marked} marked), {} left {:?}, {again} settled and there again, \
+             {} wrong {:?}, {} taken away by the broker",
             self.codes,
             self.lost.len(),
             first(&self.lost),
@@ -291,6 +331,7 @@ impl fmt::Display for Balance {
             first(&self.left),
             self.wrong.len(),
             first(&self.wrong),
+            self.taken.len(),
         )
     }
 }

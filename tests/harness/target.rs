@@ -2,7 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
 };
 
 use serde_json::{Value, json};
@@ -103,6 +107,16 @@ impl Target {
         &self.embedded.as_ref().expect("an embedded broker").0
     }
 
+    /// Its name for people.
+    pub fn name(&self) -> &'static str {
+        match (&self.embedded, self.is_rabbitmq(), self.is_artemis()) {
+            (Some(_), ..) => "embedded",
+            (None, true, _) => "RabbitMQ",
+            (None, _, true) => "Artemis",
+            (None, ..) => "ActiveMQ",
+        }
+    }
+
     /// Whether it is an Artemis.
     pub fn is_artemis(&self) -> bool {
         self.server.starts_with("ActiveMQ-Artemis/")
@@ -126,6 +140,21 @@ impl Target {
     /// Takes everything out of a queue.
     pub fn drain(&self, destination: &str) -> Vec<Msg> {
         self.client().drain_queue(destination).unwrap()
+    }
+
+    /// What the broker itself has taken away from consumers, since the test process began: its own queue for dead
+    /// letters is shared by all tests, so that each must look for what is its own.
+    pub fn taken_away(&self) -> Vec<Msg> {
+        static TAKEN: Mutex<Vec<Msg>> = Mutex::new(Vec::new());
+        let queue = match self.name() {
+            "ActiveMQ" => "/queue/ActiveMQ.DLQ",
+            "Artemis" => "DLQ",
+            // Dropped without a trace.
+            _ => return Vec::new(),
+        };
+        let mut taken = TAKEN.lock().unwrap();
+        taken.extend(self.drain(queue));
+        taken.clone()
     }
 
     /// The object for `mb_servers`.
@@ -160,4 +189,24 @@ macro_rules! on_every_broker {
     };
 }
 
-pub use on_every_broker;
+/// The same where it does not matter by which acceptor Artemis is reached.
+#[macro_export]
+macro_rules! on_each_broker {
+    ($($test:ident)*) => {
+        mod embedded { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::embedded()); })* }
+        mod activemq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::activemq()); })* }
+        mod rabbitmq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::rabbitmq()); })* }
+        mod artemis { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis()); })* }
+    };
+}
+
+/// Runs a test that mostly waits on these brokers at the same time.
+pub fn at_once(targets: &[fn() -> Target], test: fn(&Target)) {
+    thread::scope(|scope| {
+        for target in targets {
+            scope.spawn(|| test(&target()));
+        }
+    });
+}
+
+pub use {on_each_broker, on_every_broker};

@@ -4,12 +4,13 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -27,6 +28,7 @@ use crate::{
         client::Msg,
         free_port,
         host::{Host, One, wait_until},
+        messages::numbered,
         target::Target,
     },
     operate,
@@ -244,6 +246,30 @@ fn an_entry_is_down_only_when_all_its_addresses_are() {
     assert_eq!([&b, &c, &d].map(Node::consumers), [1, 0, 0]);
     b.stop();
     one_consumer_each(&[&c, &d]);
+}
+
+/// The dead one takes connections and closes them; it is tried at the pace of the back-off, here of 200 ms, and nothing
+/// of the other one waits for it.
+#[test]
+fn a_name_with_a_dead_address_is_read_from_the_other_one() {
+    let (dns, port) = (Dns::default(), free_port());
+    let live = Node::started("127.0.0.1", port);
+    let dead = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    dns.set("mb", &[dead.local_addr().unwrap(), live.address]);
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    thread::spawn(move || dead.incoming().for_each(|_| _ = counted.fetch_add(1, Ordering::Relaxed)));
+    let began = Instant::now();
+    let reading = Reading::start(dns.options(&["mb"]), ReadFrom::default(), 100);
+    wait_until("the live one is read", || live.consumers() == 1);
+    let bodies: Vec<String> = numbered(5_000);
+    for some in bodies.chunks(50) {
+        live.send(&some.iter().map(String::as_str).collect::<Vec<_>>());
+        some.iter().for_each(|body| reading.settle(body));
+    }
+    wait_until("the dead one is tried again and again", || tries.load(Ordering::Relaxed) > 5);
+    let most = 10 + began.elapsed().as_millis() / 100;
+    assert!((tries.load(Ordering::Relaxed) as u128) < most, "no hot loop");
 }
 
 /// A server for outputs, and one with several entries to read from.

@@ -18,6 +18,9 @@ pub(super) enum Refusal {
     /// ACK or NACK names nothing that this connection holds.
     #[error("no un-acked delivery {0} on this connection")]
     UnknownDelivery(String),
+    /// The fault that refuses every ACK.
+    #[error("no ACK is taken")]
+    Ack,
     /// UNSUBSCRIBE names no subscription.
     #[error("no subscription {0} on this connection")]
     UnknownSubscription(String),

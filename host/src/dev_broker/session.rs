@@ -151,6 +151,9 @@ impl Session {
                 subscription: frame.headers.get("subscription"),
             }
         };
+        if state.faults.refuse_acks {
+            return Err(Refusal::Ack);
+        }
         let delivered = state.find(self.peer, name)?;
         match frame.headers.get("transaction") {
             Some(transaction) => state.stage_settle(self.peer, transaction, delivered, verdict),

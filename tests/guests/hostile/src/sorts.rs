@@ -1,15 +1,37 @@
 //! A processor that does with each numbered message what its number says: the load of the ledger of
 //! `tests/harness/ledger.rs`, which knows the same table.
 
-use std::time::Duration;
+use serde::Deserialize;
+use stompbox_sdk::{Context, Error, Message, Output, Processor};
 
-use stompbox_sdk::{Error, Message, Output};
+/// Forwards, filters, rejects, splits, retries or traps by the last digit of the body's number; with the parameter
+/// `poison` one of a thousand goes to the queue `poison`.
+#[derive(Debug)]
+pub struct Sort {
+    poison: bool,
+}
 
-use crate::macros::processor;
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Params {
+    poison: bool,
+}
 
-processor! {
-    /// Forwards, filters, rejects, splits, retries or traps by the last digit of the body's number.
-    Sort: sort
+impl Processor for Sort {
+    const NAME: &'static str = "Sort";
+    const SUMMARY: &'static str = "Forwards, filters, rejects, splits, retries or traps by the number in the body.";
+
+    fn initialize(context: &Context) -> Result<Self, String> {
+        let Params { poison } = context.params::<Option<Params>>()?.unwrap_or_default();
+        Ok(Self { poison })
+    }
+
+    fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
+        if self.poison && message.body.ends_with(b"033") {
+            return Ok(vec![Output::new(message.body).queue("poison")]);
+        }
+        sort(message)
+    }
 }
 
 fn sort(message: Message) -> Result<Vec<Output>, Error> {
@@ -20,7 +42,7 @@ fn sort(message: Message) -> Result<Vec<Output>, Error> {
         (Some(b'5'), _) => Err(Error::reject("five", "it ends in a 5")),
         (Some(b'6'), _) => Ok(parts(2)),
         (Some(b'7'), _) => Ok(parts(3)),
-        (Some(b'8'), 1) => Err(Error::retry("eight", "it stumbles over an 8").after(Duration::from_millis(20))),
+        (Some(b'8'), 1) => Err(Error::retry("eight", "it stumbles over an 8")),
         (Some(b'9'), 1) => std::process::abort(),
         _ => Ok(parts(1)),
     }
