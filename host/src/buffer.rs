@@ -234,7 +234,7 @@ impl Buffer {
     }
 
     /// Ends the buffer: lanes get nothing more (in ack mode auto: what is left; in ack mode client: what is
-    /// held), what stays is dropped un-acked.
+    /// held), what stays is dropped un-acked, except for what was settled before: that is acknowledged still.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -247,7 +247,7 @@ impl Buffer {
         }
         self.forget(&mut state, &gone);
         drop(state);
-        drop(gone);
+        turn_away(&mut gone);
         self.arrival.notify_all();
         self.end.notify_all();
         self.room.notify_waiters();
@@ -306,6 +306,12 @@ impl Buffer {
     }
 }
 
+/// Nobody will process them. Their sessions are asked all the same: one that came again, and that is known to be
+/// settled, must not go to the next host.
+fn turn_away(deliveries: &mut Vec<Delivery>) {
+    deliveries.drain(..).for_each(|delivery| drop(delivery.claim()));
+}
+
 fn wait<'a>(bell: &Condvar, state: MutexGuard<'a, State>, limit: Option<Duration>) -> MutexGuard<'a, State> {
     match limit {
         None => bell.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -321,7 +327,7 @@ impl Intake for Buffer {
         let mut state = self.lock();
         if state.closed && !self.options.finish_all {
             drop(state);
-            return deliveries.clear();
+            return turn_away(deliveries);
         }
         let bytes: usize = deliveries.iter().map(|delivery| delivery.message.byte_len()).sum();
         state.bytes += bytes;

@@ -243,3 +243,36 @@ fn at_the_end_of_mode_client_what_is_held_is_run_and_the_rest_dropped() {
     assert_eq!(ids(&buffer, 0, 1), ["held"]);
     assert!(buffer.take(0).is_none());
 }
+
+/// A session that knows its deliveries already.
+#[derive(Debug)]
+struct Knows(Arc<FakeSession>);
+
+impl crate::delivery::Settle for Knows {
+    fn ack(&self, number: u64, message: &Arc<crate::delivery::Message>) -> bool {
+        self.0.ack(number, message)
+    }
+
+    fn alive(&self) -> bool {
+        true
+    }
+
+    fn claim(&self, delivery: Delivery) -> Option<Delivery> {
+        let _ = delivery.ack();
+        None
+    }
+}
+
+#[test]
+fn what_was_settled_before_is_acknowledged_also_when_the_buffer_closes() {
+    let (buffer, session) = (buffer(10, false), FakeSession::new());
+    let again = |id| {
+        let message = (*session.delivery(id, b"").message).clone();
+        Delivery::new(message, Arc::new(Knows(session.clone())))
+    };
+    buffer.push(&mut vec![again("1"), session.delivery("new", b"")]);
+    buffer.close();
+    assert_eq!(session.acks.load(Relaxed), 1, "one was known, the other is the broker's");
+    buffer.push(&mut vec![again("2"), session.delivery("newer", b"")]);
+    assert_eq!((session.acks.load(Relaxed), buffer.counts()), (2, (0, 0, 0)));
+}
