@@ -7,6 +7,8 @@
 
 mod give_back;
 mod order;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     sync::{

@@ -5,6 +5,9 @@
 //! session ends; the session is told. Nothing here knows of sockets: the session lends its end through
 //! [`Settle`], and the buffer its order through [`Turn`].
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::{
     sync::{
         Arc, Weak,
@@ -339,54 +342,5 @@ mod tests {
         assert_eq!(id(&[broker, amqp], Some(3)).as_deref(), Some("44"));
         assert_eq!(id(&[broker, amqp], None).as_deref(), Some("a"));
         assert_eq!(id(&[broker], None), None);
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! Deliveries without a broker, for unit tests.
-
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    use super::{Arc, Bytes, Delivery, Message, Settle, SystemTime};
-
-    /// Counts acknowledgements; `alive` can be switched off.
-    #[derive(Debug)]
-    pub(crate) struct FakeSession {
-        pub(crate) acks: AtomicUsize,
-        pub(crate) alive: AtomicBool,
-    }
-
-    impl FakeSession {
-        pub(crate) fn new() -> Arc<Self> {
-            Arc::new(Self { acks: AtomicUsize::new(0), alive: AtomicBool::new(true) })
-        }
-
-        pub(crate) fn delivery(self: &Arc<Self>, id: &str, body: &'static [u8]) -> Delivery {
-            let headers = [("message-id", id), ("destination", "/queue/in")].into_iter().collect();
-            let message = Message {
-                queue: "in".into(),
-                headers,
-                body: Bytes::from_static(body),
-                received_at: SystemTime::now(),
-                stable_from: Some(0),
-            };
-            Delivery::new(message, self.clone())
-        }
-    }
-
-    impl Settle for FakeSession {
-        fn ack(&self, _number: u64, _message: &Arc<Message>) -> bool {
-            self.acks.fetch_add(1, Ordering::Relaxed);
-            self.alive()
-        }
-
-        fn alive(&self) -> bool {
-            self.alive.load(Ordering::Relaxed)
-        }
-    }
-
-    pub(crate) fn delivery(id: &str) -> Delivery {
-        FakeSession::new().delivery(id, b"body")
     }
 }

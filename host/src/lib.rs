@@ -62,3 +62,6 @@ pub mod status;
 pub mod version;
 
 pub mod dev_broker;
+
+#[cfg(test)]
+mod model;

@@ -11,6 +11,8 @@ mod outbox;
 mod outgoing;
 mod patience;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod transactions;
 
@@ -28,7 +30,7 @@ use self::{
     patience::{FLOW_CONTROL, Patience},
 };
 use super::{Backoff, ClientError, ConnectOptions, Connection, Flavour, GOODBYE, GOODBYE_LIMIT, Phase, error_text};
-use crate::stomp::Command;
+use crate::stomp::{Command, Frame};
 
 pub use self::outgoing::{Outgoing, OutputId, SendRequest};
 
@@ -229,29 +231,32 @@ impl ProducerTask {
     fn handle_frames(&self, connection: &mut Connection) -> Result<bool, ClientError> {
         let mut answered = false;
         while let Some(frame) = connection.next_frame()? {
-            match frame.command {
-                Command::Receipt => {
-                    answered = true;
-                    self.outbox.answer(frame.headers.get("receipt-id").unwrap_or_default(), Ok(()));
-                }
-                Command::Error => {
-                    let text = error_text(&frame);
-                    let survives = connection.flavour.survives_error();
-                    let expected = match frame.headers.get("receipt-id") {
-                        Some(id) => self.outbox.answer(id, Err(text.clone())),
-                        None => survives && self.outbox.complain(text.clone()),
-                    };
-                    // Artemis names what stood behind the culprit too: only its first ERROR tells something.
-                    if !(expected && survives) {
-                        return Err(ClientError::Broker(text));
-                    }
-                    answered = true;
-                }
-                _ => {}
-            }
+            answered |= take_answer(&self.outbox, &frame, connection.flavour)?;
         }
         Ok(answered)
     }
+}
+
+/// Reports a receipt or a refusal; true where the frame was one. An error ends the connection.
+fn take_answer(outbox: &Outbox, frame: &Frame, flavour: Flavour) -> Result<bool, ClientError> {
+    match frame.command {
+        Command::Receipt => {
+            outbox.answer(frame.headers.get("receipt-id").unwrap_or_default(), Ok(()));
+        }
+        Command::Error => {
+            let text = error_text(frame);
+            let expected = match frame.headers.get("receipt-id") {
+                Some(id) => outbox.answer(id, Err(text.clone())),
+                None => flavour.survives_error() && outbox.complain(text.clone()),
+            };
+            // Artemis names what stood behind the culprit too: only its first ERROR tells something.
+            if !(expected && flavour.survives_error()) {
+                return Err(ClientError::Broker(text));
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Nothing waits for a server for longer than `max_hold_s`, connected or not. Never ends.

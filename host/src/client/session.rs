@@ -15,6 +15,8 @@ mod goodbye;
 mod ledger;
 mod recall;
 mod subscription;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -155,7 +157,7 @@ impl Session {
         }
         self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
         let stands_in = self.subscription.stands_in(connection.flavour);
-        let settle = self.acks.open_epoch(&connection, stands_in);
+        let settle = self.acks.open_epoch(connection.version, connection.flavour, stands_in);
         let auto = self.subscription.ack_mode == AckMode::Auto && !stands_in;
         let mut epoch = Epoch::new(connection, settle, auto);
         let end = self.serve(&mut epoch).await?;
@@ -187,7 +189,7 @@ impl Session {
                 moved = epoch.connection.progress(reading) => moved?,
                 () = staged.as_mut() => {
                     staged.set(acks.staged());
-                    acks.take_into(&mut epoch.connection)?;
+                    acks.take_into(&mut epoch.connection.output)?;
                     intake.push(&mut acks.take_released());
                 }
                 () = room, if !reading => {}
@@ -211,7 +213,7 @@ impl Session {
     async fn hand_over(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
         let mut written = Ok(());
         if self.acks.admit(batch) {
-            self.acks.take_into(&mut epoch.connection)?;
+            self.acks.take_into(&mut epoch.connection.output)?;
             let silent = |_| ClientError::Silent { what: "room for ACKs", limit: RECEIPT_LIMIT };
             written = timeout(RECEIPT_LIMIT, epoch.connection.flush()).await.map_err(silent).flatten();
         }
@@ -322,7 +324,7 @@ impl Session {
             return Ok(());
         }
         let connection = &mut epoch.connection;
-        self.acks.take_into(connection)?;
+        self.acks.take_into(&mut connection.output)?;
         let said_at_drain = epoch.draining && epoch.auto;
         let frames = goodbye::at_end(said_at_drain, self.subscription.durable.is_some(), connection.flavour);
         self.put_leaving(connection, frames)?;

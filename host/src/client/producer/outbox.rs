@@ -294,3 +294,19 @@ fn report(refused: Vec<(Entry, String)>) {
         entry.tell(Err(detail));
     }
 }
+
+#[cfg(test)]
+impl Outbox {
+    pub(super) fn has_encoded(&self) -> bool {
+        !self.lock().encoded.is_empty()
+    }
+
+    /// Feeds everything that its future depends on, except for whom it answers: bodies tell these apart.
+    pub(super) fn hash(&self, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+        let state = self.lock();
+        (state.next, state.given, state.unconfirmed, state.link.is_some(), state.encoded.is_empty()).hash(hasher);
+        state.transactions.hash(hasher);
+        state.entries.iter().for_each(|entry| entry.hash(hasher));
+    }
+}

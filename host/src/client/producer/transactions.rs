@@ -5,6 +5,7 @@
 //! answered.
 
 #[derive(Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Transactions {
     /// Those that are not answered.
     open: usize,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -20,9 +21,9 @@ use super::{
     subscription::{AckMode, Subscription},
 };
 use crate::{
-    client::{ClientError, Connection, Flavour, doorbell::Doorbell},
+    client::{Flavour, doorbell::Doorbell},
     delivery::{Delivery, Message, Settle},
-    stomp::{Command, Version},
+    stomp::{Command, EncodeError, Version, encode},
 };
 
 /// The ACKs of one session.
@@ -107,11 +108,12 @@ impl Acks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `stands_in` tells whether the host acknowledges in the broker's place.
-    pub(super) fn open_epoch(self: &Arc<Self>, connection: &Connection, stands_in: bool) -> Arc<dyn Settle> {
+    /// A connection to this broker, of this version. `stands_in` tells whether the host acknowledges in the broker's
+    /// place.
+    pub(super) fn open_epoch(self: &Arc<Self>, version: Version, flavour: Flavour, stands_in: bool) -> Arc<dyn Settle> {
         let mut state = self.lock();
-        state.version = connection.version;
-        state.flavour = connection.flavour;
+        state.version = version;
+        state.flavour = flavour;
         state.stands_in = stands_in;
         state.outstanding = 0;
         if self.mode == AckMode::Auto {
@@ -119,8 +121,8 @@ impl Acks {
         }
         state.epochs += 1;
         state.epoch = Some(state.epochs);
-        state.ledger = Ledger::new(self.mode == AckMode::Client, connection.flavour.has_stable_ids());
-        state.recall.set_flavour(connection.flavour);
+        state.ledger = Ledger::new(self.mode == AckMode::Client, flavour.has_stable_ids());
+        state.recall.set_flavour(flavour);
         Arc::new(EpochAck { acks: self.clone(), epoch: state.epochs })
     }
 
@@ -187,9 +189,9 @@ impl Acks {
         self.bell.answer().await;
     }
 
-    /// Writes the staged ACKs into the connection's output: here a message is acknowledged on the wire.
+    /// Writes the staged ACKs into the output of the epoch's connection: here a message is acknowledged on the wire.
     /// The last one asks for a receipt, unless one is awaited already.
-    pub(super) fn take_into(&self, connection: &mut Connection) -> Result<(), ClientError> {
+    pub(super) fn take_into(&self, output: &mut BytesMut) -> Result<(), EncodeError> {
         let mut state = self.lock();
         let staged = mem::take(&mut state.staged);
         let receipt = (state.awaited.is_none() && !staged.is_empty()).then(|| {
@@ -205,7 +207,7 @@ impl Acks {
         for (index, (command, message)) in staged.iter().enumerate() {
             let receipt = receipt.as_deref().filter(|_| index == last).map(|id| ("receipt", id));
             let headers = ack_headers(version, message, &self.subscription).into_iter().flatten();
-            connection.put(*command, headers.chain(receipt), b"")?;
+            encode(output, version, *command, headers.chain(receipt), b"")?;
         }
         Ok(())
     }
@@ -257,6 +259,16 @@ impl Acks {
         let urgent = state.leave || state.is_urgent(self.window);
         drop(state);
         self.bell.ring(urgent);
+    }
+}
+
+#[cfg(test)]
+impl std::hash::Hash for State {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.epoch, self.epochs, self.ended, self.outstanding, self.leave).hash(state);
+        self.staged.iter().for_each(|(command, message)| (*command == Command::Ack, message).hash(state));
+        self.awaited.as_ref().map(|awaited| awaited.acked).hash(state);
+        (&self.ledger, &self.recall, &self.released).hash(state);
     }
 }
 

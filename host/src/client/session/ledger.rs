@@ -12,6 +12,7 @@ use std::{
 use crate::delivery::Message;
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Ledger {
     /// ACKs are cumulative (ack mode client).
     cumulative: bool,
@@ -28,6 +29,7 @@ pub(super) struct Ledger {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Entry {
     InWork(Arc<Message>),
     Settled(Arc<Message>),

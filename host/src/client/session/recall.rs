@@ -34,12 +34,14 @@ pub(super) struct Recall {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Known {
     print: u64,
     standing: Standing,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Hash))]
 enum Standing {
     /// `late`: after its connection was gone. If it does not come again, another reader may have processed it.
     Settled {
@@ -166,6 +168,14 @@ impl Recall {
             self.settle(message, true);
         }
         (true, waiting)
+    }
+}
+
+#[cfg(test)]
+impl Hash for Recall {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let known: std::collections::BTreeMap<_, _> = self.known.iter().collect();
+        (known, &self.settled, self.unreturned).hash(state);
     }
 }
 
