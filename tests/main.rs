@@ -13,6 +13,7 @@ mod brokers;
 mod check;
 mod compiling;
 mod deploy;
+mod differential;
 mod documents;
 mod faults;
 mod honest;

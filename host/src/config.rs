@@ -18,6 +18,8 @@ mod connect_options;
 mod dead_letters;
 mod document;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod numbers;
 mod problem;
 mod processor;

@@ -65,3 +65,5 @@ pub mod dev_broker;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod seeds;

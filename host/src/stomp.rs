@@ -4,6 +4,8 @@
 
 pub mod codec;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod reserved;
 
 pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, content_length, encode};

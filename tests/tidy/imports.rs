@@ -37,6 +37,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("version", &[]),
     ("dev_broker", &["stomp"]),
     ("app", &["*"]),
+    ("seeds", &[]),
     ("model", &["*"]),
     ("commands", &["*"]),
     ("main", &["*"]),

@@ -14,7 +14,9 @@ use super::{
     artifact::Artifact,
     bindings::stompbox::processor::types::{Failure, Output, Reason, RetryRequest},
     lines::Lines,
+    lookup::PluginDirs,
     output::{self, Answer, Rules},
+    text::nearest,
     world,
 };
 use crate::{
@@ -97,6 +99,50 @@ fn is_harmless(reason: &crate::outcome::Reason) {
     assert!(reason.detail.len() <= 1 << 10 && !reason.detail.contains(char::is_control), "{reason:?}");
 }
 
+/// A module and a word of these bytes, looked up: what is found is a file of the plugin directory, and what is nearest is
+/// a word that is known. Returns whether there was a file.
+pub fn lookup(bytes: &[u8]) -> bool {
+    static PLUGINS: OnceLock<Option<(tempfile::TempDir, PluginDirs)>> = OnceLock::new();
+    let Some((folder, plugins)) = PLUGINS.get_or_init(|| lay_out().ok()) else { panic!("no directory for the test") };
+    let word = String::from_utf8_lossy(bytes);
+    let known = ["ForwardingMsgProcPlugin", "StatusReportMsgProcPlugin", "", "é"];
+    assert!(nearest(&word, known).is_none_or(|nearest| known.contains(&nearest)));
+    match plugins.find(&word) {
+        Ok(found) => {
+            let real = found.file.canonicalize().unwrap_or_default();
+            let inside = folder.path().join("plugins").canonicalize().is_ok_and(|inside| real.starts_with(inside));
+            assert!(inside && found.bytes == INSIDE, "{word:?} leads to {}", real.display());
+            true
+        }
+        Err(error) => {
+            let told = error.to_string();
+            assert!(!told.contains(|c: char| c.is_control()), "{told:?}");
+            false
+        }
+    }
+}
+
+const INSIDE: &[u8] = b"a component";
+
+/// A directory of plugins with modules, links out of it and a FIFO, and a file beside it.
+fn lay_out() -> std::io::Result<(tempfile::TempDir, PluginDirs)> {
+    let folder = tempfile::tempdir()?;
+    let (plugins, outside) = (folder.path().join("plugins"), folder.path().join("outside"));
+    for inside in [&plugins, &plugins.join("panda"), &outside] {
+        std::fs::create_dir(inside)?;
+    }
+    for module in ["a.wasm", "panda/b.wasm", "x.y.wasm"] {
+        std::fs::write(plugins.join(module), INSIDE)?;
+    }
+    std::fs::write(outside.join("secret.wasm"), b"outside")?;
+    std::os::unix::fs::symlink("../outside/secret.wasm", plugins.join("link.wasm"))?;
+    std::os::unix::fs::symlink(&outside, plugins.join("out"))?;
+    let (fifo, rights) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, plugins.join("fifo.wasm"), fifo, rights, 0)?;
+    let opened = PluginDirs::open(&[plugins]).map_err(std::io::Error::other)?;
+    Ok((folder, opened))
+}
+
 /// Bytes from which an answer is read; zeros when they are used up.
 struct Bytes<'a>(&'a [u8]);
 
@@ -146,7 +192,8 @@ impl Bytes<'_> {
 mod tests {
     use fastrand::Rng;
 
-    use super::{Lines, artifact, component, outputs};
+    use super::{Lines, artifact, component, lookup, outputs};
+    use crate::seeds::{files, mutated};
 
     /// Random bytes, of which many are small, as lengths and choices are.
     fn random(rng: &mut Rng) -> Vec<u8> {
@@ -187,5 +234,15 @@ mod tests {
             let bytes = [b"\0asm\x0d\0\x01\0".to_vec(), random(&mut rng)].concat();
             assert_ne!(component(&bytes), "loaded");
         }
+    }
+
+    #[test]
+    fn no_module_leads_out_of_the_plugin_directory() {
+        let (seeds, mut rng) = (files("lookup"), Rng::with_seed(6));
+        let found = seeds.iter().filter(|bytes| lookup(bytes)).count();
+        assert!((3..seeds.len()).contains(&found), "{found} of {} names are modules", seeds.len());
+        (0..20_000).for_each(|_| {
+            lookup(&mutated(&mut rng, &seeds));
+        });
     }
 }
