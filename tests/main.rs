@@ -32,6 +32,7 @@ mod queues;
 mod readme;
 mod redelivery;
 mod regression;
+mod resources;
 mod sandbox;
 mod send;
 mod servers;

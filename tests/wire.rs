@@ -5,6 +5,7 @@ mod beats;
 mod broken;
 mod connect;
 mod consume;
+mod oversized;
 mod probe;
 mod produce;
 mod resend;
@@ -14,7 +15,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     time::Duration,
@@ -78,6 +79,8 @@ struct Passing {
     deliveries: mpsc::Sender<Delivery>,
     room: Notify,
     wanted: AtomicBool,
+    oversized: AtomicUsize,
+    max_hold: Mutex<Duration>,
     /// Whoever holds it keeps deliveries from being taken, and the session standing.
     gate: Mutex<()>,
 }
@@ -95,6 +98,24 @@ impl Intake for Passing {
     }
     fn wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
+    }
+    fn was_oversized(&self) {
+        self.oversized.fetch_add(1, Ordering::Relaxed);
+    }
+    fn max_hold(&self) -> Duration {
+        *self.max_hold.lock().unwrap()
+    }
+}
+
+impl Passing {
+    /// How many messages came that exceed a limit.
+    fn oversized(&self) -> usize {
+        self.oversized.load(Ordering::Relaxed)
+    }
+
+    /// Sets how long a delivery may stay un-acked.
+    fn hold_for(&self, time: Duration) {
+        *self.max_hold.lock().unwrap() = time;
     }
 }
 
@@ -117,7 +138,8 @@ impl Consumer {
         let (runtime, (phase, is_phase)) = (runtime(), watch::channel(Phase::Run));
         let (passed, deliveries) = mpsc::channel();
         let (room, wanted, gate) = (Notify::new(), AtomicBool::new(true), Mutex::new(()));
-        let intake = Arc::new(Passing { deliveries: passed, room, wanted, gate });
+        let (oversized, max_hold) = (AtomicUsize::new(0), Mutex::new(Duration::MAX));
+        let intake = Arc::new(Passing { deliveries: passed, room, wanted, oversized, max_hold, gate });
         let (session, state) = Session::new(options, subscription, intake.clone(), is_phase);
         runtime.spawn(session.run());
         Self { runtime, state, deliveries, intake, phase }

@@ -90,6 +90,7 @@ pub struct Buffer {
     room: Notify,
     stale: AtomicU64,
     repeats: AtomicU64,
+    oversized: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -139,6 +140,7 @@ impl Buffer {
                 room: Notify::new(),
                 stale: AtomicU64::new(0),
                 repeats: AtomicU64::new(0),
+                oversized: AtomicU64::new(0),
             }
         })
     }
@@ -269,6 +271,12 @@ impl Buffer {
         self.repeats.load(Ordering::Relaxed)
     }
 
+    /// How often a message came that exceeds a limit of frames.
+    #[must_use]
+    pub fn oversized(&self) -> u64 {
+        self.oversized.load(Ordering::Relaxed)
+    }
+
     /// Bytes of all that waits or is held.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -365,6 +373,14 @@ impl Intake for Buffer {
         if count > 0 {
             info!(count, "settled, but the broker may not know: may be processed again, or was by another reader");
         }
+    }
+
+    fn was_oversized(&self) {
+        self.oversized.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn max_hold(&self) -> Duration {
+        self.options.max_hold
     }
 
     fn give_back_overdue(&self) {

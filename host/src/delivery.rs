@@ -321,6 +321,12 @@ pub trait Intake: Send + Sync {
     fn forget_stale(&self) {}
     /// Learns that this many messages may be processed again, here or by another reader, without anybody noticing.
     fn may_repeat(&self, _count: usize) {}
+    /// Learns that a message came that exceeds a limit of frames and is not delivered.
+    fn was_oversized(&self) {}
+    /// How long a delivery may stay un-acked.
+    fn max_hold(&self) -> Duration {
+        Duration::MAX
+    }
     /// Gives back what has waited so long that others should have it.
     fn give_back_overdue(&self) {}
 }

@@ -8,6 +8,6 @@ pub mod frame;
 pub mod fuzzing;
 mod reserved;
 
-pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, content_length, encode};
+pub use codec::{DecodeError, Decoder, EncodeError, FrameLimits, Skipped, content_length, encode};
 pub use frame::{Command, Frame, Headers, Version};
 pub use reserved::{is_reserved, wrong_value};

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use super::{Consumer, PLAIN, Sender, greeted, listen, subscribed, subscription};
 use crate::harness::peer::Peer;
 
-/// What no client can read on from; none of it is a complete frame, so waiting for more would be a hang.
+/// What no client can read on from (of MESSAGEs over a limit: `oversized.rs`); none of it is a complete frame, so waiting for more would be a hang.
 fn broken() -> Vec<Vec<u8>> {
     let long: Vec<u8> = repeat_n(b'x', 65 << 10).collect();
     let many = "a:b\n".repeat(1_002);
@@ -17,10 +17,10 @@ fn broken() -> Vec<Vec<u8>> {
         b"MESSAGE\ncontent-length:2\n\nabc\0".to_vec(),
         b"MESSAGE\ncontent-length:two\n\n".to_vec(),
         // A byte over 100 MiB.
-        b"MESSAGE\ncontent-length:104857601\n\n".to_vec(),
-        [b"MESSAGE\nheader:", long.as_slice()].concat(),
-        [b"MESSAGE\n", many.as_bytes()].concat(),
-        [b"MESSAGE\n", wide.as_bytes()].concat(),
+        b"ERROR\ncontent-length:104857601\n\n".to_vec(),
+        [b"ERROR\nheader:", long.as_slice()].concat(),
+        [b"ERROR\n", many.as_bytes()].concat(),
+        [b"ERROR\n", wide.as_bytes()].concat(),
     ]
 }
 

@@ -165,6 +165,11 @@ impl Writer<'_, '_> {
             stale,
         )?;
         self.counters(
+            "oversized_messages",
+            "How often a message came that exceeds a limit of frames, and was left un-acked with its broker",
+            queues.iter().map(|q| (of_queue(q), q.buffer.oversized())),
+        )?;
+        self.counters(
             "possible_repeats",
             "Settled messages that may be processed again unrecognised: an ACK was lost with its connection, or \
              another reader has them",

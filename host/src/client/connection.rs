@@ -26,7 +26,7 @@ use super::{
     Address, ClientError, ConnectOptions, FileError, Flavour, address, error_text, files, stream::Stream, tls,
     wiretap::Wiretap,
 };
-use crate::stomp::{Command, Decoder, EncodeError, Frame, FrameLimits, Version, encode};
+use crate::stomp::{Command, DecodeError, Decoder, EncodeError, Frame, FrameLimits, Version, encode};
 
 /// Room asked for each read: a slice of it stays with every message until it is settled.
 const READ_BYTES: usize = 64 << 10;
@@ -216,6 +216,17 @@ impl Connection {
         Ok(frame)
     }
 
+    /// From now on a MESSAGE over a limit is read past and told by [`DecodeError::Skipped`]: the connection stands.
+    pub fn skip_messages(&mut self) {
+        self.decoder.skip_messages();
+    }
+
+    /// Whether it is in the midst of such a MESSAGE.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        self.decoder.is_skipping()
+    }
+
     /// Appends a frame to the output; [`Connection::progress`] writes it.
     ///
     /// # Errors
@@ -256,7 +267,13 @@ impl Connection {
     /// An ERROR comes first, or the connection is lost.
     pub async fn read_to_receipt(&mut self, id: &str) -> Result<(), ClientError> {
         loop {
-            while let Some(frame) = self.next_frame()? {
+            loop {
+                let frame = match self.next_frame() {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    Err(ClientError::Decode(DecodeError::Skipped(_))) => continue,
+                    Err(error) => return Err(error),
+                };
                 match frame.command {
                     Command::Receipt if frame.headers.get("receipt-id") == Some(id) => return Ok(()),
                     Command::Error if !self.flavour.is_late_delivery(&error_text(&frame)) => {

@@ -13,6 +13,7 @@ mod epoch;
 mod epoch_ack;
 mod goodbye;
 mod ledger;
+mod oversized;
 mod recall;
 mod subscription;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use self::{
     ack_frame::ack_id,
     acks::Acks,
     epoch::Epoch,
+    oversized::Told,
     subscription::{SUBSCRIBED, UNSUBSCRIBED},
 };
 use super::{
@@ -39,7 +41,7 @@ use super::{
 };
 use crate::{
     delivery::{Delivery, Intake, Message},
-    stomp::{Command, Frame},
+    stomp::{Command, DecodeError, Frame},
 };
 
 /// How long a broker may leave an ACK or SUBSCRIBE without its RECEIPT while we read.
@@ -57,6 +59,9 @@ pub struct Session {
     acks: Arc<Acks>,
     state: watch::Sender<SessionState>,
     queue_name: QueueName,
+    told: Told,
+    /// Bytes of the window for messages that will stay un-acked.
+    room: usize,
 }
 
 impl Session {
@@ -71,7 +76,8 @@ impl Session {
     ) -> (Self, watch::Receiver<SessionState>) {
         let acks = Arc::new(Acks::new(&subscription));
         let (state, watched) = watch::channel(SessionState::Connecting);
-        (Self { options, subscription, intake, phase, acks, state, queue_name: QueueName::default() }, watched)
+        let (queue_name, told, room) = Default::default();
+        (Self { options, subscription, intake, phase, acks, state, queue_name, told, room }, watched)
     }
 
     /// Consumes until the phase is over; breaks are logged and mended here.
@@ -155,9 +161,11 @@ impl Session {
         if self.subscription.selects() && !connection.flavour.has_selectors() {
             return Err(ClientError::NoSelectors);
         }
-        self.subscription.put_subscribe(&mut connection, &mut self.queue_name)?;
+        connection.skip_messages();
+        self.subscription.put_subscribe(&mut connection, &mut self.queue_name, self.room)?;
         let stands_in = self.subscription.stands_in(connection.flavour);
-        let settle = self.acks.open_epoch(connection.version, connection.flavour, stands_in);
+        let settle =
+            self.acks.open_epoch(connection.version, connection.flavour, self.subscription.ack_mode, stands_in);
         let auto = self.subscription.ack_mode == AckMode::Auto && !stands_in;
         let mut epoch = Epoch::new(connection, settle, auto);
         let end = self.serve(&mut epoch).await?;
@@ -184,7 +192,7 @@ impl Session {
                 self.state.send_replace(SessionState::Quiet);
             }
             let room = intake.room().notified();
-            let reading = !epoch.said_goodbye && (epoch.draining || intake.has_room());
+            let reading = !epoch.said_goodbye && (epoch.draining || epoch.finishing || intake.has_room());
             tokio::select! {
                 moved = epoch.connection.progress(reading) => moved?,
                 () = staged.as_mut() => {
@@ -202,7 +210,8 @@ impl Session {
                     self.drain(epoch)?;
                 }
             }
-            if !epoch.draining && (acks.leaving() || epoch.unwanted) {
+            let finished = epoch.finishing && acks.is_idle();
+            if !epoch.draining && (acks.leaving() || epoch.unwanted || finished) {
                 return Ok(End::GivenBack);
             }
         }
@@ -222,8 +231,17 @@ impl Session {
         written
     }
 
-    fn handle_frames(&self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
-        while let Some(frame) = epoch.connection.next_frame()? {
+    fn handle_frames(&mut self, epoch: &mut Epoch, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
+        loop {
+            let frame = match epoch.connection.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(ClientError::Decode(DecodeError::Skipped(skipped))) => {
+                    self.leave_oversized(epoch, *skipped);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match frame.command {
                 Command::Message => self.deliver(epoch, frame, batch)?,
                 Command::Receipt => self.receipt(epoch, frame.headers.get("receipt-id").unwrap_or_default()),
@@ -232,12 +250,11 @@ impl Session {
                 other => debug!(command = %other, "unexpected frame ignored"),
             }
         }
-        Ok(())
     }
 
     fn deliver(&self, epoch: &Epoch, frame: Frame, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
-        if epoch.draining && !epoch.auto {
-            return Ok(()); // Un-acked: the broker gives it to the next consumer.
+        if epoch.refuses() {
+            return Ok(());
         }
         let id = frame.headers.get("message-id").unwrap_or_default();
         let stable_from = epoch.connection.flavour.stable_id(id).map(|stable| id.len() - stable.len());
@@ -248,7 +265,7 @@ impl Session {
             body: frame.body,
             received_at: std::time::SystemTime::now(),
         };
-        if !epoch.auto && ack_id(epoch.connection.version, &message).is_none() {
+        if !epoch.auto && ack_id(epoch.connection.version, &message.headers).is_none() {
             return Err(ClientError::Nameless);
         }
         batch.push(Delivery::new(message, epoch.settle.clone()));
@@ -280,9 +297,12 @@ impl Session {
             epoch.unwanted = !self.intake.wanted();
         }
         self.report_blocked(epoch, reading);
+        self.look_after_oversized(epoch)?;
+        // Receipts may stand behind what is not read, or is read past.
+        let reading = reading && !epoch.connection.is_skipping();
         let silent = |what| Err(ClientError::Silent { what, limit: RECEIPT_LIMIT });
         if !reading {
-            epoch.began = Instant::now(); // The receipt may stand behind what is not read.
+            epoch.began = Instant::now();
         }
         if !epoch.subscribed && epoch.began.elapsed() > RECEIPT_LIMIT {
             return silent("receipt of SUBSCRIBE");

@@ -2,11 +2,15 @@
 //!
 //! The decoder is fed by connections and by the embedded broker; it remembers how far it has looked,
 //! so that a frame that arrives in a thousand pieces is scanned once. Everything that comes from the
-//! network is bounded by [`FrameLimits`]. No sockets, no clock.
+//! network is bounded by [`FrameLimits`]; `skip` reads past a MESSAGE that exceeds one. No sockets, no clock.
+
+mod skip;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
+use self::skip::Skip;
+pub use self::skip::Skipped;
 use super::frame::{Command, Entry, Frame, Headers, Version};
 
 /// Bounds for what a peer may send. ActiveMQ's own are 10 KiB a line, 1,000 headers, 100 MiB.
@@ -28,7 +32,8 @@ impl Default for FrameLimits {
     }
 }
 
-/// Why bytes are not a frame. The connection is of no use afterwards: framing is lost.
+/// Why bytes are not a frame. The connection is of no use afterwards, since framing is lost, but for
+/// [`DecodeError::Skipped`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The first line is not a STOMP command.
@@ -51,6 +56,9 @@ pub enum DecodeError {
         /// The limit, in the unit of `what`.
         limit: usize,
     },
+    /// A MESSAGE exceeds a limit and was read past: the next frame can be decoded.
+    #[error(transparent)]
+    Skipped(Box<Skipped>),
 }
 
 /// Why a frame cannot be written in the negotiated version.
@@ -70,6 +78,7 @@ pub struct EncodeError {
 pub struct Decoder {
     limits: FrameLimits,
     version: Version,
+    skips: bool,
     state: State,
 }
 
@@ -80,6 +89,8 @@ enum State {
     Head { line: usize, scanned: usize, lines: usize },
     /// The head is cut off; the body ends after `length` bytes, or at the first NUL.
     Body { command: Command, headers: Headers, length: Option<usize>, scanned: usize },
+    /// The frame exceeds a limit; its end is looked for.
+    Skip(Box<Skip>),
 }
 
 impl State {
@@ -91,7 +102,19 @@ impl Decoder {
     /// only matters for frames other than CONNECT and CONNECTED: these are never escaped.
     #[must_use]
     pub fn new(limits: FrameLimits) -> Self {
-        Self { limits, version: Version::V1_2, state: State::START }
+        Self { limits, version: Version::V1_2, skips: false, state: State::START }
+    }
+
+    /// Reads past a MESSAGE that exceeds a limit, from now on, and tells of it by [`DecodeError::Skipped`]: one such
+    /// message must not keep all others of its queue from being read.
+    pub fn skip_messages(&mut self) {
+        self.skips = true;
+    }
+
+    /// Whether it is in the midst of such a MESSAGE.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        matches!(self.state, State::Skip(_))
     }
 
     /// Sets the version that the session agreed on.
@@ -103,15 +126,19 @@ impl Decoder {
     /// (line ends between frames) are consumed silently.
     ///
     /// # Errors
-    /// The bytes are not STOMP, or exceed a limit. The connection must be closed.
+    /// The bytes are not STOMP, or exceed a limit. The connection must be closed, but for
+    /// [`DecodeError::Skipped`].
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         if matches!(self.state, State::Head { .. }) && !self.decode_head(input)? {
             return Ok(None);
         }
-        self.decode_body(input)
+        match self.decode_body(input)? {
+            None => self.skip(input),
+            frame => Ok(frame),
+        }
     }
 
-    /// Looks for the end of the head; true once the state is `Body`.
+    /// Looks for the end of the head; true once it is found, or need not be.
     fn decode_head(&mut self, input: &mut BytesMut) -> Result<bool, DecodeError> {
         let State::Head { mut line, mut scanned, mut lines } = self.state else { return Ok(true) };
         if line == 0 {
@@ -122,7 +149,9 @@ impl Decoder {
         while let Some(at) = memchr(b'\n', input.get(scanned..).unwrap_or_default()) {
             let end = scanned + at;
             let text = input.get(line..end).unwrap_or_default();
-            self.check_line(text.len(), end, lines)?;
+            if let Err(error) = self.check_line(text.len(), end, lines) {
+                return self.skip_head(input, error);
+            }
             if matches!(text, b"" | b"\r") {
                 self.state = self.parse_head(input.split_to(end + 1))?;
                 return Ok(true);
@@ -131,7 +160,9 @@ impl Decoder {
             line = end + 1;
             scanned = line;
         }
-        self.check_line(input.len().saturating_sub(line), input.len(), lines)?;
+        if let Err(error) = self.check_line(input.len().saturating_sub(line), input.len(), lines) {
+            return self.skip_head(input, error);
+        }
         self.state = State::Head { line, scanned: input.len(), lines };
         Ok(false)
     }
@@ -177,20 +208,11 @@ impl Decoder {
             start += len + 1;
         }
         let headers = Headers::from_parts(head.freeze(), entries);
-        let length = self.content_length(&headers)?;
-        Ok(State::Body { command, headers, length, scanned: 0 })
-    }
-
-    fn content_length(&self, headers: &Headers) -> Result<Option<usize>, DecodeError> {
-        let Some(text) = headers.get("content-length") else { return Ok(None) };
-        let wrong = || DecodeError::ContentLength(excerpt(text.as_bytes()));
-        let digits = text.trim();
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong()); // Rust would take "+5" too.
+        let length = headers.get("content-length").map(body_length).transpose()?;
+        match self.check_body(length.unwrap_or_default()) {
+            Err(_) if self.may_skip(command) => Ok(State::Skip(Box::new(Skip::body(&headers, length)))),
+            checked => checked.map(|()| State::Body { command, headers, length, scanned: 0 }),
         }
-        let length: usize = digits.parse().map_err(|_| wrong())?;
-        self.check_body(length)?;
-        Ok(Some(length))
     }
 
     fn check_body(&self, length: usize) -> Result<(), DecodeError> {
@@ -210,18 +232,63 @@ impl Decoder {
             *scanned + at
         } else {
             *scanned = input.len();
-            let seen = *scanned;
-            self.check_body(seen)?;
-            return Ok(None);
+            input.len()
         };
-        self.check_body(end)?;
+        if let Err(error) = self.check_body(end) {
+            return self.skip_body(error);
+        }
+        if end == input.len() {
+            return Ok(None);
+        }
         let body = input.split_to(end).freeze();
         input.advance(1);
         match std::mem::replace(&mut self.state, State::START) {
             State::Body { command, headers, .. } => Ok(Some(Frame { command, headers, body })),
-            State::Head { .. } => Ok(None),
+            State::Head { .. } | State::Skip(_) => Ok(None),
         }
     }
+
+    fn may_skip(&self, command: Command) -> bool {
+        self.skips && command == Command::Message
+    }
+
+    /// Begins to read past a frame of which the head exceeds a limit; it stands at the front of `input`.
+    fn skip_head(&mut self, input: &BytesMut, error: DecodeError) -> Result<bool, DecodeError> {
+        let first = memchr(b'\n', input).and_then(|end| Command::parse(trim_cr(input.get(..end)?)));
+        if !first.is_some_and(|command| self.may_skip(command)) {
+            return Err(error);
+        }
+        self.state = State::Skip(Box::new(Skip::head(self.version)));
+        Ok(true)
+    }
+
+    /// The same for a body that ends at a NUL, wherever that is.
+    fn skip_body(&mut self, error: DecodeError) -> Result<Option<Frame>, DecodeError> {
+        match &self.state {
+            State::Body { command, headers, .. } if self.may_skip(*command) => {
+                self.state = State::Skip(Box::new(Skip::body(headers, None)));
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn skip(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        let State::Skip(skip) = &mut self.state else { return Ok(None) };
+        let Some(skipped) = skip.read(input, &self.limits)? else { return Ok(None) };
+        self.state = State::START;
+        Err(DecodeError::Skipped(Box::new(skipped)))
+    }
+}
+
+/// Reads the value of `content-length`.
+fn body_length(text: &str) -> Result<usize, DecodeError> {
+    let wrong = || DecodeError::ContentLength(excerpt(text.as_bytes()));
+    let digits = text.trim();
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong()); // Rust would take "+5" too.
+    }
+    digits.parse().map_err(|_| wrong())
 }
 
 /// CONNECT and CONNECTED are never escaped (STOMP 1.2, "Value Encoding").

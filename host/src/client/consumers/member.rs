@@ -144,6 +144,14 @@ impl Intake for Counting {
         self.intake.may_repeat(count);
     }
 
+    fn was_oversized(&self) {
+        self.intake.was_oversized();
+    }
+
+    fn max_hold(&self) -> Duration {
+        self.intake.max_hold()
+    }
+
     fn give_back_overdue(&self) {
         self.intake.give_back_overdue();
     }

@@ -1,11 +1,11 @@
 //! What an ACK or NACK must name, by version of the protocol (STOMP 1.2, section ACK).
 
-use crate::{delivery::Message, stomp::Version};
+use crate::stomp::{Headers, Version};
 
 /// The value that an ACK must name; none where the broker gave nothing to name.
-pub(super) fn ack_id(version: Version, message: &Message) -> Option<&str> {
-    let id = message.headers.get("message-id");
-    let id = if version == Version::V1_2 { message.headers.get("ack").or(id) } else { id };
+pub(super) fn ack_id(version: Version, message: &Headers) -> Option<&str> {
+    let id = message.get("message-id");
+    let id = if version == Version::V1_2 { message.get("ack").or(id) } else { id };
     id.filter(|id| !id.is_empty())
 }
 
@@ -13,7 +13,7 @@ pub(super) fn ack_id(version: Version, message: &Message) -> Option<&str> {
 /// (1.1; harmless in 1.0).
 pub(super) fn ack_headers<'a>(
     version: Version,
-    message: &'a Message,
+    message: &'a Headers,
     subscription: &'a str,
 ) -> [Option<(&'static str, &'a str)>; 2] {
     let id = ack_id(version, message);

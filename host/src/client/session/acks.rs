@@ -32,7 +32,6 @@ pub(super) struct Acks {
     state: Mutex<State>,
     pub(super) bell: Doorbell,
     window: usize,
-    pub(super) mode: AckMode,
     /// Equal values of a header must stay in order.
     ordered: bool,
     subscription: String,
@@ -46,6 +45,8 @@ pub(super) struct State {
     epochs: u64,
     version: Version,
     pub(super) flavour: Flavour,
+    /// The mode of the living epoch, as it is configured or as the session has learned to do better.
+    pub(super) mode: AckMode,
     /// The host acknowledges in the broker's place.
     stands_in: bool,
     /// ACK or NACK, and of what.
@@ -82,6 +83,7 @@ impl Acks {
             epochs: 0,
             version: Version::V1_2,
             flavour: Flavour::Unknown,
+            mode: subscription.ack_mode,
             stands_in: false,
             staged: Vec::new(),
             due: Vec::new(),
@@ -98,7 +100,6 @@ impl Acks {
             state: Mutex::new(state),
             bell: Doorbell::default(),
             window: subscription.window,
-            mode: subscription.ack_mode,
             ordered: subscription.ordered,
             subscription: subscription.id().to_owned(),
         }
@@ -110,18 +111,25 @@ impl Acks {
 
     /// A connection to this broker, of this version. `stands_in` tells whether the host acknowledges in the broker's
     /// place.
-    pub(super) fn open_epoch(self: &Arc<Self>, version: Version, flavour: Flavour, stands_in: bool) -> Arc<dyn Settle> {
+    pub(super) fn open_epoch(
+        self: &Arc<Self>,
+        version: Version,
+        flavour: Flavour,
+        mode: AckMode,
+        stands_in: bool,
+    ) -> Arc<dyn Settle> {
         let mut state = self.lock();
         state.version = version;
         state.flavour = flavour;
+        state.mode = mode;
         state.stands_in = stands_in;
         state.outstanding = 0;
-        if self.mode == AckMode::Auto {
+        if mode == AckMode::Auto {
             return Arc::new(AutoAck { repeats: stands_in });
         }
         state.epochs += 1;
         state.epoch = Some(state.epochs);
-        state.ledger = Ledger::new(self.mode == AckMode::Client, flavour.has_stable_ids());
+        state.ledger = Ledger::new(mode == AckMode::Client, flavour.has_stable_ids());
         state.recall.set_flavour(flavour);
         Arc::new(EpochAck { acks: self.clone(), epoch: state.epochs })
     }
@@ -171,7 +179,7 @@ impl Acks {
             return false;
         }
         let mut state = self.lock();
-        if self.mode == AckMode::Auto {
+        if state.mode == AckMode::Auto {
             if state.stands_in {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
             }
@@ -206,7 +214,7 @@ impl Acks {
         let last = staged.len().saturating_sub(1);
         for (index, (command, message)) in staged.iter().enumerate() {
             let receipt = receipt.as_deref().filter(|_| index == last).map(|id| ("receipt", id));
-            let headers = ack_headers(version, message, &self.subscription).into_iter().flatten();
+            let headers = ack_headers(version, &message.headers, &self.subscription).into_iter().flatten();
             encode(output, version, *command, headers.chain(receipt), b"")?;
         }
         Ok(())
@@ -215,6 +223,12 @@ impl Acks {
     /// Whether the session is to leave, so that the broker takes back what it has.
     pub(super) fn leaving(&self) -> bool {
         self.lock().leave
+    }
+
+    /// Whether everything that was delivered has ended, and every ACK is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.outstanding == 0 && state.staged.is_empty()
     }
 
     /// Takes deliveries that waited for one of an older epoch and are to be processed after all.
@@ -246,7 +260,7 @@ impl Acks {
 
     /// Gives one message back by itself, where the broker can do that.
     pub(super) fn nack(&self, state: &mut State, number: u64, message: &Arc<Message>) -> bool {
-        let can = state.flavour.nack_requeues(self.mode) && state.version != Version::V1_0 && !self.ordered;
+        let can = state.flavour.nack_requeues(state.mode) && state.version != Version::V1_0 && !self.ordered;
         if can {
             state.ledger.drop(number);
             state.staged.push((Command::Nack, message.clone()));
@@ -279,10 +293,10 @@ impl State {
     }
 
     /// Stages the ACKs that are due now that this delivery is settled.
-    pub(super) fn settle(&mut self, number: u64, message: &Arc<Message>, cumulative: bool) {
+    pub(super) fn settle(&mut self, number: u64, message: &Arc<Message>) {
         self.ledger.settle(number, message, &mut self.due);
         self.ended += self.due.len();
-        if cumulative && !self.due.is_empty() && !self.flavour.wants_each_ack() {
+        if self.mode == AckMode::Client && !self.due.is_empty() && !self.flavour.wants_each_ack() {
             // The last one stands for all.
             self.staged.clear();
             self.due.drain(..self.due.len() - 1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::oversized::Left;
 use crate::{client::Connection, delivery::Settle};
 
 pub(super) struct Epoch {
@@ -23,6 +24,12 @@ pub(super) struct Epoch {
     pub(super) said_goodbye: bool,
     /// No lane takes deliveries.
     pub(super) unwanted: bool,
+    /// Nothing more is taken; once everything taken is settled the session leaves, to come again.
+    pub(super) finishing: bool,
+    /// Messages over a limit that came and stay with the broker.
+    pub(super) left: Vec<Left>,
+    /// When it was told that they take all of the window.
+    pub(super) full_told: Option<Instant>,
     /// Since when the receipt of SUBSCRIBE is missing.
     pub(super) began: Instant,
     /// Since when the buffer has been full.
@@ -40,8 +47,16 @@ impl Epoch {
             unsubscribed: false,
             said_goodbye: false,
             unwanted: false,
+            finishing: false,
+            left: Vec::new(),
+            full_told: None,
             began: Instant::now(),
             blocked: None,
         }
+    }
+
+    /// Whether what comes now stays un-acked: the broker gives it to the next consumer, or to the next connection.
+    pub(super) fn refuses(&self) -> bool {
+        (self.draining || self.finishing) && !self.auto
     }
 }

@@ -32,7 +32,7 @@ impl Settle for EpochAck {
     fn ack(&self, number: u64, message: &Arc<Message>) -> bool {
         let mut state = self.acks.lock();
         if self.is_open(&state) {
-            state.settle(number, message, self.acks.mode == AckMode::Client);
+            state.settle(number, message);
             if !state.staged.is_empty() {
                 self.acks.ring(state);
             }
@@ -98,7 +98,8 @@ impl Settle for EpochAck {
 
     fn may_go_back(&self) -> bool {
         // In ack mode client what is settled behind it goes back with it.
-        self.acks.mode != AckMode::Client || self.acks.lock().flavour.has_stable_ids()
+        let state = self.acks.lock();
+        state.mode != AckMode::Client || state.flavour.has_stable_ids()
     }
 
     fn copied(&self, number: u64, message: &Arc<Message>) {

@@ -25,7 +25,7 @@ impl Steps {
 
     /// A connection opens.
     pub(crate) fn open(&self, flavour: Flavour) -> Arc<dyn Settle> {
-        self.acks.open_epoch(Version::V1_2, flavour, self.subscription.stands_in(flavour))
+        self.acks.open_epoch(Version::V1_2, flavour, self.subscription.ack_mode, self.subscription.stands_in(flavour))
     }
 
     /// The connection is gone, in good order or not; returns how many may be repeated.
