@@ -37,6 +37,11 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
 }
 
+/// Whether the long rounds are wanted (`tests/run --long`), and not those that fit into each push.
+pub fn long() -> bool {
+    std::env::var_os("STOMPBOX_LONG").is_some()
+}
+
 /// The folder that cargo builds into, with the program itself.
 pub fn built() -> PathBuf {
     let tests = std::env::current_exe().expect("a test is a file");
@@ -56,10 +61,4 @@ pub fn free_port() -> u16 {
         .map(|_| random.u16(20_000..32_000))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("no free port between 20000 and 32000")
-}
-
-/// Whether `tests/run --long` asks for as many rounds as a release wants, instead of as many as a change can wait
-/// for.
-pub fn long() -> bool {
-    std::env::var_os("STOMPBOX_LONG").is_some()
 }
