@@ -8,6 +8,7 @@ use super::{Consumer, PLAIN, QUIET, Sender, greeted, listen, subscribed, subscri
 use crate::harness::peer::Peer;
 
 const ACTIVEMQ: &[(&str, &str)] = &[("version", "1.2"), ("server", "ActiveMQ/6.3.1")];
+const ARTEMIS: &[(&str, &str)] = &[("version", "1.2"), ("server", "ActiveMQ-Artemis/2.44.0 Engine")];
 const RABBITMQ: &[(&str, &str)] = &[("version", "1.2"), ("server", "RabbitMQ/3.10.8")];
 
 /// A frame of this command with 10,000 header lines.
@@ -88,6 +89,30 @@ fn in_ack_mode_client_each_gets_its_own_ack_from_then_on() {
     small(&mut peer, "behind");
     goes_on(&mut peer, &consumer, "behind");
     peer.stays_quiet(QUIET).unwrap();
+}
+
+/// Artemis counts bytes, and sends nothing more while what is un-acked exceeds the window.
+#[test]
+fn on_artemis_it_has_a_window_of_its_own() {
+    let window = |peer: &mut Peer| -> usize {
+        let subscribe = peer.serve("SUBSCRIBE").unwrap();
+        subscribe.header("consumer-window-size").unwrap().parse().unwrap()
+    };
+    for mode in [AckMode::ClientIndividual, AckMode::Client, AckMode::Auto] {
+        let (listener, options) = listen();
+        let _consumer = Consumer::start(options, Subscription { ack_mode: mode, window: 10, ..subscription() });
+        let mut peer = greeted(&listener, ARTEMIS);
+        assert_eq!(window(&mut peer), 10 * 2_048);
+        let big = many_headers("MESSAGE", "1,7");
+        peer.send_raw(&big).unwrap();
+        peer.serve("UNSUBSCRIBE").unwrap();
+        peer.serve("DISCONNECT").unwrap();
+        peer.wait_closed().unwrap();
+        let mut peer = greeted(&listener, ARTEMIS);
+        assert!(window(&mut peer) > 4 * big.len(), "room for it, and for others");
+        peer.send_raw(&big).unwrap();
+        peer.stays_quiet(QUIET).unwrap();
+    }
 }
 
 /// RabbitMQ closes a channel of which a delivery is un-acked for half an hour, and ends all others with it.

@@ -43,15 +43,28 @@ impl Flavour {
     }
 
     /// The one SUBSCRIBE header that bounds what this broker sends ahead of ACKs, for a window of that
-    /// many messages. Never all of them: Artemis reads ActiveMQ's as bytes.
+    /// many messages; `room` is for [`Flavour::window_bytes`]. Never all of them: Artemis reads ActiveMQ's as bytes.
     #[must_use]
-    pub fn window_header(self, window: usize) -> Option<(&'static str, String)> {
+    pub fn window_header(self, window: usize, room: usize) -> Option<(&'static str, String)> {
         match self {
             Self::ActiveMq | Self::Embedded => Some(("activemq.prefetchSize", window.to_string())),
             Self::RabbitMq => Some(("prefetch-count", window.min(usize::from(u16::MAX)).to_string())),
-            Self::Artemis => Some(("consumer-window-size", artemis_window(window))),
+            Self::Artemis => {
+                Some(("consumer-window-size", self.window_bytes(window, room).unwrap_or_default().to_string()))
+            }
             Self::Unknown => None,
         }
+    }
+
+    /// The window in bytes, where the broker counts these: 2 KiB a message up to 1 MiB, 0 for one message at a time,
+    /// and `room` for messages that will stay outstanding: Artemis sends nothing while these exceed the window.
+    #[must_use]
+    pub fn window_bytes(self, window: usize, room: usize) -> Option<usize> {
+        let bytes = match window {
+            0 | 1 => 0,
+            many => many.saturating_mul(2 << 10).min(1 << 20),
+        };
+        (self == Self::Artemis).then(|| bytes.saturating_add(room).min(1 << 30))
     }
 
     /// Where and with which header to subscribe so that nothing is delivered, or one message that is given
@@ -105,7 +118,8 @@ impl Flavour {
 
     /// The mode that is asked for where the configuration says this one. Mode auto loses or doubles messages at
     /// an UNSUBSCRIBE: RabbitMQ drops what is on its way by then, Artemis gives again what it has just sent. There
-    /// the session acknowledges each message itself, as soon as it has read it.
+    /// the session acknowledges each message itself, as soon as it has read it. (In its own mode auto a finite window
+    /// stops a subscription of Artemis for good.)
     #[must_use]
     pub fn wire_mode(self, mode: AckMode) -> AckMode {
         match (mode, self) {
@@ -264,14 +278,5 @@ pub fn as_existing(destination: &str) -> Cow<'_, str> {
     match destination.strip_prefix("/queue/") {
         Some(name) => format!("/amq/queue/{name}").into(),
         None => destination.into(),
-    }
-}
-
-/// Artemis counts bytes: 2 KiB a message up to 1 MiB, 0 for one message at a time. (In its own ack mode auto a
-/// finite window stops the subscription for good: see [`Flavour::wire_mode`].)
-fn artemis_window(window: usize) -> String {
-    match window {
-        0 | 1 => "0".into(),
-        many => many.saturating_mul(2 << 10).min(1 << 20).to_string(),
     }
 }

@@ -107,11 +107,16 @@ fn rabbitmq_names_the_queue_that_is_declared_otherwise() {
 
 #[test]
 fn each_broker_gets_its_own_window_header() {
-    let header = |flavour: Flavour, window| flavour.window_header(window);
+    let header = |flavour: Flavour, window| flavour.window_header(window, 0);
     assert_eq!(header(Flavour::ActiveMq, 1000), Some(("activemq.prefetchSize", "1000".into())));
     assert_eq!(header(Flavour::RabbitMq, 70_000), Some(("prefetch-count", "65535".into())));
     assert_eq!(header(Flavour::Artemis, 1), Some(("consumer-window-size", "0".into())));
     assert_eq!(header(Flavour::Artemis, 10), Some(("consumer-window-size", "20480".into())));
     assert_eq!(header(Flavour::Artemis, 1000), Some(("consumer-window-size", "1048576".into())));
     assert_eq!(header(Flavour::Unknown, 1000), None);
+    for (flavour, window) in [(Flavour::Artemis, Some(20_480 + 99)), (Flavour::ActiveMq, None)] {
+        assert_eq!(flavour.window_bytes(10, 99), window);
+    }
+    let widened = Flavour::Artemis.window_header(1, 99);
+    assert_eq!(widened, Some(("consumer-window-size", "99".into())), "what stays takes its room, one more comes");
 }

@@ -61,7 +61,8 @@ pub(super) struct State {
     pub(super) recall: Recall,
     /// Delivered again, and to be processed after all.
     pub(super) released: Vec<Delivery>,
-    /// Something is to be given back that this broker takes back only with everything else.
+    /// Something is to be given back that this broker takes back only with everything else, or the subscription is to
+    /// be made anew.
     pub(super) leave: bool,
     receipts: u64,
     awaited: Option<Awaited>,
@@ -124,6 +125,7 @@ impl Acks {
         state.mode = mode;
         state.stands_in = stands_in;
         state.outstanding = 0;
+        state.leave = false;
         if mode == AckMode::Auto {
             return Arc::new(AutoAck { repeats: stands_in });
         }
@@ -218,6 +220,11 @@ impl Acks {
             encode(output, version, *command, headers.chain(receipt), b"")?;
         }
         Ok(())
+    }
+
+    /// The session is to leave, and to come again.
+    pub(super) fn leave(&self) {
+        self.lock().leave = true;
     }
 
     /// Whether the session is to leave, so that the broker takes back what it has.

@@ -19,6 +19,10 @@ use crate::{
 const TELL_AGAIN: Duration = Duration::from_secs(3_600);
 /// So many messages are remembered as told.
 const MAX_TOLD: usize = 1_000;
+/// Artemis counts a message as up to so many times its bytes on the wire: texts have two bytes a character there.
+const COUNTED_AS: usize = 3;
+/// More room is not made.
+const MAX_ROOM: usize = 512 << 20;
 /// How often it is told that nothing else can come.
 const ALARM: Duration = Duration::from_secs(60);
 
@@ -48,6 +52,7 @@ impl Told {
 #[derive(Debug)]
 pub(super) struct Left {
     headers: Headers,
+    bytes: usize,
     since: Instant,
 }
 
@@ -62,7 +67,8 @@ impl Session {
         if epoch.auto {
             return;
         }
-        epoch.left.push(Left { headers: skipped.headers, since: Instant::now() });
+        epoch.left.push(Left { headers: skipped.headers, bytes: skipped.bytes, since: Instant::now() });
+        self.make_room(epoch);
         let flavour = epoch.connection.flavour;
         if flavour.wire_mode(self.subscription.ack_mode) == AckMode::Client {
             // An ACK for what comes after it would cover it: from now on each has its own.
@@ -71,8 +77,19 @@ impl Session {
         }
     }
 
+    /// Where the window is counted in bytes, such a message may take all of it: the session comes again with a wider
+    /// one, by a factor, so that many of them cost a few connections.
+    fn make_room(&mut self, epoch: &Epoch) {
+        let (flavour, counted) = (epoch.connection.flavour, counted_bytes(&epoch.left));
+        let Some(window) = flavour.window_bytes(self.subscription.window, self.room) else { return };
+        if counted > window / 2 && self.room < MAX_ROOM {
+            self.room = counted.saturating_mul(4).min(MAX_ROOM);
+            self.acks.leave();
+        }
+    }
+
     fn tell_oversized(&mut self, epoch: &Epoch, skipped: &Skipped) {
-        let Skipped { what, size, limit, headers } = skipped;
+        let Skipped { what, size, limit, headers, .. } = skipped;
         let id = headers.get("message-id").unwrap_or_default();
         let named = epoch.connection.flavour.stable_id(id).or_else(|| headers.get("amqp-message-id"));
         let (server, queue, error) = (&self.options.server, &self.subscription.queue, skipped);
@@ -94,7 +111,11 @@ impl Session {
     pub(super) fn look_after_oversized(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
         let Epoch { connection, left, full_told, .. } = epoch;
         let (server, queue, window) = (&self.options.server, &self.subscription.queue, self.subscription.window);
-        if left.len() >= window && full_told.is_none_or(|told| told.elapsed() >= ALARM) {
+        let is_full = match connection.flavour.window_bytes(window, self.room) {
+            Some(bytes) => counted_bytes(left) > bytes,
+            None => left.len() >= window,
+        };
+        if is_full && full_told.is_none_or(|told| told.elapsed() >= ALARM) {
             *full_told = Some(Instant::now());
             error!(%server, %queue, window, "the queue stands still: messages over a limit of the host take all of the window \
                    until they are removed at the broker");
@@ -107,6 +128,10 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn counted_bytes(left: &[Left]) -> usize {
+    left.iter().map(|left| left.bytes).fold(0_usize, usize::saturating_add).saturating_mul(COUNTED_AS)
 }
 
 #[cfg(test)]

@@ -78,13 +78,18 @@ impl Subscription {
         flavour.wire_mode(self.ack_mode) != self.ack_mode
     }
 
-    /// `name` is what the queue is called on this broker.
-    pub(super) fn put_subscribe(&self, connection: &mut Connection, name: &mut QueueName) -> Result<(), EncodeError> {
+    /// `name` is what the queue is called on this broker, `room` for messages that will stay un-acked.
+    pub(super) fn put_subscribe(
+        &self,
+        connection: &mut Connection,
+        name: &mut QueueName,
+        room: usize,
+    ) -> Result<(), EncodeError> {
         let flavour = connection.flavour;
         let destination = name.of(flavour, &self.destination);
         let routing = flavour.subscription_type(&self.destination);
         let mode = flavour.wire_mode(self.ack_mode);
-        let window = flavour.window_header(self.window);
+        let window = flavour.window_header(self.window, room);
         let durable = self.durable.iter().flat_map(|name| flavour.durable_headers(name));
         let headers = [("destination", &*destination), ("id", self.id()), ("ack", mode.as_str())];
         // The first of repeated headers wins, so the configured ones stand before what the flavour adds.

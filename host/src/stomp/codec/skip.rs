@@ -26,6 +26,8 @@ pub struct Skipped {
     pub size: usize,
     /// The limit, in the same unit.
     pub limit: usize,
+    /// What there was of it, at least: its body, and its head where that was too large.
+    pub bytes: usize,
     /// Those of its headers that say which message it is, as far as they stood there.
     pub headers: Headers,
 }
@@ -159,7 +161,8 @@ impl Skip {
         ];
         let body = ("body in bytes", self.body, limits.body_bytes);
         let (what, size, limit) = exceeded.into_iter().find(|(_, size, limit)| size > limit).unwrap_or(body);
-        Skipped { what, size, limit, headers: std::mem::take(&mut self.kept).into_iter().collect() }
+        let headers = std::mem::take(&mut self.kept).into_iter().collect();
+        Skipped { what, size, limit, bytes: self.head.saturating_add(self.body), headers }
     }
 }
 
