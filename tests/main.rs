@@ -34,6 +34,7 @@ mod redelivery;
 mod regression;
 mod resources;
 mod sandbox;
+mod secrets;
 mod send;
 mod servers;
 mod settlement;

@@ -6,6 +6,11 @@ use serde_json::json;
 use stompbox::app::Drained;
 
 use super::{Attack, Fate, survive};
+use crate::harness::{
+    client::Msg,
+    host::{Host, One},
+    target::{Target, on_every_broker},
+};
 
 #[test]
 fn a_million_outputs_with_one_body() {
@@ -85,22 +90,82 @@ fn injections() -> Vec<(String, String)> {
         .collect()
 }
 
-#[test]
-fn header_injection_of_every_kind() {
+/// What breaks a rule of the headers of an output, a body of the guest `Headers` each; `elsewhere` is where some
+/// would like to go.
+fn forbidden(elsewhere: &str) -> Vec<String> {
     let injections = injections();
     let one = injections.iter().map(|header| json!([header]).to_string());
     // One too many; and behind a good one.
     let more =
-        [json!(vec![("a", "b"); 65]).to_string(), json!([("good", "1"), ("destination", "/queue/y")]).to_string()];
-    let bodies: Vec<String> = one.chain(more).collect();
-    let attack = Attack { bodies, ..Attack::new("Headers", json!({}), Fate::Dead("output-invalid")) };
-    let pair = attack.run();
-    assert_eq!(pair.host.drain(), Drained::Clean);
-    let dead = pair.target.drain(&pair.bad.dead);
-    let told = dead.iter().map(|letter| (letter.text(), letter.header("stompbox_error_detail").unwrap()));
-    let told: BTreeMap<String, &str> = told.collect();
-    assert!(attack.bodies.iter().all(|body| told[body].contains("header")), "{told:#?}");
-    assert_eq!(pair.target.drain(&pair.bad.to).len() + pair.target.drain("/queue/y").len(), 0, "nothing got out");
+        [json!(vec![("a", "b"); 65]).to_string(), json!([("good", "1"), ("destination", elsewhere)]).to_string()];
+    one.chain(more).collect()
+}
+
+#[test]
+fn header_injection_of_every_kind() {
+    let bodies = forbidden("/queue/y");
+    survive(&Attack { bodies, ..Attack::new("Headers", json!({}), Fate::Dead("output-invalid")) });
+}
+
+on_every_broker! {
+    no_forbidden_header_gets_out
+    other_headers_arrive_as_they_are
+}
+
+fn headers_of(target: &Target, bodies: &[String]) -> (One, Host) {
+    let one = One::new(target, "Headers", json!({"retry": {"max_attempts": 1}, "n_threads": 2}));
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, bodies).unwrap();
+    host.wait_ended("one", bodies.len() as u64);
+    (one, host)
+}
+
+fn no_forbidden_header_gets_out(target: &Target) {
+    let elsewhere = Target::destination("elsewhere");
+    let bodies = forbidden(&elsewhere);
+    let (one, host) = headers_of(target, &bodies);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(target.drain(&one.to).len() + target.drain(&elsewhere).len(), 0, "nothing got out");
+    let dead = target.drain(&one.dead);
+    assert_eq!((dead.len(), target.drain(&one.from).len()), (bodies.len(), 0), "each is a dead letter, once");
+    let told = dead.iter().map(|letter| (letter.text(), letter));
+    let told: BTreeMap<String, &Msg> = told.collect();
+    for body in &bodies {
+        let of = |name| told[body].header(name).unwrap();
+        assert_eq!(of("stompbox_error_code"), "output-invalid", "{body}");
+        assert!(of("stompbox_error_detail").contains("header"), "{body}: {}", of("stompbox_error_detail"));
+    }
+}
+
+/// All that a guest may say, up to each limit.
+fn allowed() -> Vec<(String, String)> {
+    let value = |text: &str| text.to_owned();
+    let mut headers = vec![
+        (value("colons"), value("a:b::c\\c")),
+        (value("backslashes"), value(r"\n \r \\ \c \0 C:\new")),
+        (value("unicode"), value("\u{e9}\u{4e2d}\u{1f600}")),
+        (value("quotes"), value("\"'`<>{}[]%20&amp;")),
+        (value("inner"), value("two  spaces")),
+        (value("Case-Matters_1.2"), value("x")),
+        (value("case-matters_1.2"), value("y")),
+        ("n".repeat(64), "v".repeat(1_024)),
+        (value("priority"), value("9")),
+    ];
+    let rest = headers.len()..64;
+    headers.extend(rest.map(|number| (format!("h{number}"), format!("value {number}"))));
+    headers
+}
+
+fn other_headers_arrive_as_they_are(target: &Target) {
+    let headers = allowed();
+    let (one, host) = headers_of(target, &[json!(headers).to_string()]);
+    assert_eq!(host.drain(), Drained::Clean);
+    let (out, dead) = (target.drain(&one.to), target.drain(&one.dead));
+    assert_eq!((out.len(), dead), (1, Vec::new()));
+    for (name, value) in &headers {
+        assert_eq!(out[0].header(name), Some(value.as_str()), "{name}");
+    }
+    assert_eq!(out[0].header("destination"), Some(one.to.as_str()));
 }
 
 #[test]

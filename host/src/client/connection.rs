@@ -166,7 +166,9 @@ impl Connection {
         let handshake = |detail| ClientError::Handshake { address: self.peer.to_string(), detail };
         match frame.command {
             Command::Connected => {}
-            Command::Error => return Err(handshake(format!("it refuses the login: {}", error_text(&frame)))),
+            Command::Error => {
+                return Err(handshake(format!("it refuses the login: {}", error_text(&login.hidden(&frame)))));
+            }
             other => return Err(handshake(format!("it answers CONNECT with {other}"))),
         }
         let offered = frame.headers.get("version");
@@ -384,6 +386,15 @@ impl Login {
             Ok(Self { passcode: passcode.or(options.passcode), tls })
         });
         Ok(read.await.map_err(std::io::Error::other)??)
+    }
+
+    /// An ERROR without the passcode: some broker, or what stands before it, may repeat what it refuses.
+    fn hidden(&self, error: &Frame) -> Frame {
+        let passcode = self.passcode.as_deref().filter(|passcode| !passcode.is_empty());
+        let hide = |text: &str| passcode.map_or_else(|| text.to_owned(), |passcode| text.replace(passcode, "***"));
+        let message = error.headers.get("message").map(hide);
+        let body = hide(&String::from_utf8_lossy(&error.body));
+        Frame::new(error.command, message.iter().map(|text| ("message", text.as_str())), body.into())
     }
 }
 
