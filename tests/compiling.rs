@@ -80,7 +80,7 @@ fn name(text: &str) -> Vec<u8> {
 }
 
 /// A component that exports what the contract wants, as empty interfaces, and imports these, as empty ones.
-fn importing(imports: &[&str]) -> Vec<u8> {
+pub fn importing(imports: &[&str]) -> Vec<u8> {
     let list = |items: Vec<Vec<u8>>| [unsigned(items.len()), items.concat()].concat();
     // Types: one of an interface without functions. Instances: those imported, and an empty one.
     let import = |interface: &&str| [name(interface), vec![0x05, 0]].concat();

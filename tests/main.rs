@@ -21,6 +21,7 @@ mod hostile;
 mod instances;
 mod ledger;
 mod limits;
+mod lookup;
 mod operate;
 mod order;
 mod outputs;
