@@ -23,7 +23,7 @@ on_every_broker! {
     a_durable_subscription_keeps_what_it_holds
 }
 
-fn check(config: &Value) -> (Option<i32>, String, String) {
+pub fn check(config: &Value) -> (Option<i32>, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config.clone();
     config["plugins"] = json!([guests::plugins_dir()]);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use stompbox::app::Drained;
 
 use crate::{
+    check::check,
     harness::{
         client::Msg,
         host::{Host, One, wait_until},
@@ -42,11 +43,16 @@ fn stays_while_the_others_go_on(target: &Target, queue: Value, headers: &[(&str,
     left.remove(0)
 }
 
+fn many_headers() -> Vec<(String, String)> {
+    (0..LINES).map(|number| (format!("h{number}"), "x".repeat(40))).collect()
+}
+
+fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
 fn with_headers(target: &Target, queue: Value) {
-    let value = "x".repeat(40);
-    let names: Vec<String> = (0..LINES).map(|number| format!("h{number}")).collect();
-    let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
-    let left = stays_while_the_others_go_on(target, queue, &headers, b"too many headers");
+    let left = stays_while_the_others_go_on(target, queue, &borrowed(&many_headers()), b"too many headers");
     assert_eq!(left.text(), "too many headers");
     assert_eq!(left.headers.iter().filter(|(name, _)| name.starts_with('h')).count(), LINES);
 }
@@ -58,6 +64,17 @@ fn in_mode(target: &Target, mode: &str) {
 /// Artemis counts bytes: what it has outstanding with us is more than the window of ten messages.
 fn in_a_window_of(target: &Target, max_buffer_len: usize) {
     with_headers(target, json!({"max_buffer_len": max_buffer_len}));
+}
+
+/// `check --connect` looks whether it may read, and RabbitMQ sends it a message.
+#[test]
+fn check_minds_it_not() {
+    let target = Target::rabbitmq();
+    let one = One::new(&target, "Echo", json!({}));
+    target.client().send(&one.from, &borrowed(&many_headers()), b"too many headers").unwrap();
+    let (code, out, err) = check(&one.config);
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    assert_eq!(texts(&target.drain(&one.from)), ["too many headers"]);
 }
 
 /// The test's ActiveMQ and Artemis have no memory for so much.

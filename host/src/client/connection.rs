@@ -3,11 +3,12 @@
 //! Owned by exactly one task, a session or a producer, which calls [`Connection::progress`] in its
 //! loop. It never decides what a frame means beyond the opening handshake.
 
+mod login;
+
 use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,16 +16,14 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::AsyncWrite,
-    task::spawn_blocking,
     time::{Instant, timeout},
 };
-use tokio_rustls::rustls::ClientConfig;
 use tokio_util::io::poll_read_buf;
 use tracing::info;
 
+use self::login::Login;
 use super::{
-    Address, ClientError, ConnectOptions, FileError, Flavour, address, error_text, files, stream::Stream, tls,
-    wiretap::Wiretap,
+    Address, ClientError, ConnectOptions, Flavour, address, error_text, stream::Stream, tls, wiretap::Wiretap,
 };
 use crate::stomp::{Command, DecodeError, Decoder, EncodeError, Frame, FrameLimits, Version, encode};
 
@@ -364,37 +363,6 @@ impl Connection {
     #[must_use]
     pub fn beat_every(&self) -> Duration {
         (self.beat_every / 2).min(Duration::from_secs(1))
-    }
-}
-
-/// What is read from files at each connect.
-struct Login {
-    passcode: Option<String>,
-    tls: Option<Arc<ClientConfig>>,
-}
-
-impl Login {
-    /// Reads the files, away from the threads that serve sockets.
-    async fn read(options: &ConnectOptions) -> Result<Self, ClientError> {
-        if options.tls.is_none() && options.passcode_file.is_none() {
-            return Ok(Self { passcode: options.passcode.clone(), tls: None });
-        }
-        let options = options.clone();
-        let read = spawn_blocking(move || -> Result<Self, FileError> {
-            let passcode = options.passcode_file.as_deref().map(files::read_passcode).transpose()?;
-            let tls = options.tls.as_ref().map(tls::Tls::config).transpose()?;
-            Ok(Self { passcode: passcode.or(options.passcode), tls })
-        });
-        Ok(read.await.map_err(std::io::Error::other)??)
-    }
-
-    /// An ERROR without the passcode: some broker, or what stands before it, may repeat what it refuses.
-    fn hidden(&self, error: &Frame) -> Frame {
-        let passcode = self.passcode.as_deref().filter(|passcode| !passcode.is_empty());
-        let hide = |text: &str| passcode.map_or_else(|| text.to_owned(), |passcode| text.replace(passcode, "***"));
-        let message = error.headers.get("message").map(hide);
-        let body = hide(&String::from_utf8_lossy(&error.body));
-        Frame::new(error.command, message.iter().map(|text| ("message", text.as_str())), body.into())
     }
 }
 

@@ -60,7 +60,7 @@ impl Probe {
     /// # Errors
     /// The address does not answer, or refuses the login.
     pub async fn open(options: ConnectOptions) -> Result<Self, ClientError> {
-        let connection = Connection::open(&options).await?;
+        let connection = open(&options).await?;
         Ok(Self { options, flavour: connection.flavour, connection: Some(connection) })
     }
 
@@ -103,7 +103,7 @@ impl Probe {
     async fn answer(&mut self, asked: Ask<'_>, destination: &str) -> Result<(), ClientError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.options).await?,
+            None => open(&self.options).await?,
         };
         let answered = async {
             match asked {
@@ -131,6 +131,13 @@ impl Probe {
             leave(connection).await;
         }
     }
+}
+
+/// A connection on which a MESSAGE of any size may come.
+async fn open(options: &ConnectOptions) -> Result<Connection, ClientError> {
+    let mut connection = Connection::open(options).await?;
+    connection.skip_messages();
+    Ok(connection)
 }
 
 async fn leave(mut connection: Connection) {
