@@ -84,7 +84,7 @@ fn a_suspect_whose_connection_dies_again_is_refused_alone() {
     let mut peer = greeted(&listener, PLAIN);
     assert!(resent(&expect(&mut peer, "poison")));
     drop(peer);
-    sender.refused("poison");
+    assert!(sender.refused("poison").may_have_arrived, "nobody said no");
     let mut peer = greeted(&listener, PLAIN);
     let innocent = expect(&mut peer, "innocent");
     assert!(resent(&innocent));

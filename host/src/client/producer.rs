@@ -45,6 +45,8 @@ pub struct Rejected {
     pub destination: Arc<str>,
     /// What the broker said.
     pub detail: String,
+    /// It said nothing: two connections died of it, or by chance, and the message may have arrived.
+    pub may_have_arrived: bool,
 }
 
 /// Who waits for the fate of a send. All is told on the producer's task, so nothing here may block.
@@ -156,7 +158,8 @@ impl ProducerTask {
             let result = self.one_connection(&mut opened).await;
             self.connected.send_replace(false);
             let readdressed = self.learn(&result);
-            self.outbox.disconnected(&result.as_ref().map_or_else(ToString::to_string, |()| String::new()));
+            let said_no = matches!(result, Err(ClientError::Broker(_)));
+            self.outbox.disconnected(&result.as_ref().map_or_else(ToString::to_string, |()| String::new()), said_no);
             let Err(error) = result else { return };
             if readdressed {
                 continue;

@@ -235,7 +235,7 @@ impl World {
     fn go_wrong(&mut self, fault: Step) {
         match fault {
             Step::Break => self.unsubscribed(false),
-            Step::BreakSender(sender) => self.cut(sender, "cut"),
+            Step::BreakSender(sender) => self.cut(sender, "cut", false),
             Step::Refuse(sender) => self.broker.read_send(sender, true, &mut self.facts),
             Step::Crash => self.crash(),
             Step::Drain => {
@@ -323,13 +323,13 @@ impl World {
         let sender = &mut self.broker.senders[number];
         let Arrived(frame) = sender.answers.remove(answer);
         if let Err(why) = self.host.producers[number].hear(&frame, self.setup.flavour) {
-            self.cut(number, &why);
+            self.cut(number, &why, true);
         }
     }
 
-    fn cut(&mut self, sender: usize, why: &str) {
+    fn cut(&mut self, sender: usize, why: &str, said_no: bool) {
         self.broker.senders[sender] = Sender::default();
-        self.host.producers[sender].cut(why);
+        self.host.producers[sender].cut(why, said_no);
     }
 
     fn unsubscribed(&mut self, confirmed: bool) {

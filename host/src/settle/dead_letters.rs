@@ -38,6 +38,7 @@ impl Settler {
                 Ok(()) => Happened::DeadLetterConfirmed,
                 Err(rejected) => {
                     error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
+                    settler.note_arrival(&rejected);
                     Happened::DeadLetterRefused { reason, spool: settler.spool.is_some() }
                 }
             };

@@ -74,9 +74,19 @@ impl Settler {
                 self.metrics.outputs.add(outputs as u64);
                 Happened::OutputsConfirmed
             }
-            Err(rejected) => refused(rejected.to_string()),
+            Err(rejected) => {
+                self.note_arrival(&rejected);
+                refused(rejected.to_string())
+            }
         };
         self.settle_later(job, happened);
+    }
+
+    /// What counts as refused without a word of the broker may be there, and comes once more with the next attempt.
+    pub(super) fn note_arrival(&self, rejected: &Rejected) {
+        if rejected.may_have_arrived {
+            self.metrics.possible_duplicates.add_one();
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     /// It was on a connection that died without an answer: sent again marked, and one at a time, so
     /// that one poison message cannot take the others with it again.
     pub(super) suspect: bool,
+    /// It counts as refused, but nobody said so.
+    pub(super) may_have_arrived: bool,
 }
 
 pub(super) enum Load {
@@ -106,7 +108,7 @@ impl Entry {
     }
 
     /// The connection is gone: why it is refused now, if it is; else it is sent again, as a suspect.
-    pub(super) fn cut(&mut self, why: &str) -> Option<String> {
+    pub(super) fn cut(&mut self, why: &str, said_no: bool) -> Option<String> {
         if let Load::Group(group) = &mut self.load {
             if std::mem::take(&mut group.in_transaction) && group.each {
                 // Without its COMMIT that was worth nothing.
@@ -118,6 +120,7 @@ impl Entry {
             }
         }
         if std::mem::replace(&mut self.suspect, true) {
+            self.may_have_arrived = !said_no;
             return Some(format!(
                 "the connection died twice while it was in flight, the second time alone; last: {why}"
             ));
@@ -127,9 +130,10 @@ impl Entry {
 
     /// Tells the sender.
     pub(super) fn tell(self, result: Result<(), String>) {
-        let Self { load, done, .. } = self;
+        let Self { load, done, may_have_arrived, .. } = self;
         load.log_answer(&result);
-        done.done(result.map_err(|detail| Rejected { destination: load.destination(), detail }));
+        let rejected = |detail| Rejected { destination: load.destination(), detail, may_have_arrived };
+        done.done(result.map_err(rejected));
     }
 }
 

@@ -82,7 +82,7 @@ impl Outbox {
 
     fn add(&self, load: Load, urgent: bool, done: Box<dyn OnDone>) {
         let mut state = self.lock();
-        state.entries.push_back(Some(Entry { load, done, suspect: false }));
+        state.entries.push_back(Some(Entry { load, done, suspect: false, may_have_arrived: false }));
         state.unconfirmed += 1;
         let refused = state.encode_next();
         let (full, something) = (state.encoded.len() >= FULL, !state.encoded.is_empty());
@@ -167,7 +167,8 @@ impl Outbox {
     /// What was in flight goes back to be sent again; what the socket never got, as if nothing had been.
     /// Only something that was sent again already, alone, and took the connection with it a second time
     /// counts as refused, and a group of which the broker had refused a part.
-    pub(super) fn disconnected(&self, why: &str) {
+    /// `said_no` tells that the broker ended the connection with an ERROR.
+    pub(super) fn disconnected(&self, why: &str, said_no: bool) {
         let mut state = self.lock();
         state.link = None;
         state.encoded.clear();
@@ -175,7 +176,7 @@ impl Outbox {
         let sent = state.given;
         let mut refused = Vec::new();
         for slot in state.entries.iter_mut().take(sent) {
-            if let Some(reason) = slot.as_mut().and_then(|entry| entry.cut(why)) {
+            if let Some(reason) = slot.as_mut().and_then(|entry| entry.cut(why, said_no)) {
                 refused.extend(slot.take().map(|entry| (entry, reason)));
             }
         }

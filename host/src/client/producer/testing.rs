@@ -21,8 +21,8 @@ impl Producer {
     }
 
     /// The connection is gone.
-    pub(crate) fn cut(&self, why: &str) {
-        self.outbox.disconnected(why);
+    pub(crate) fn cut(&self, why: &str, said_no: bool) {
+        self.outbox.disconnected(why, said_no);
     }
 
     /// Whether a write would write something.

@@ -70,7 +70,7 @@ impl Fixture {
     }
 
     fn reconnect(&self) {
-        self.outbox.disconnected("cut");
+        self.outbox.disconnected("cut", false);
         self.outbox.connected(link(Flavour::Unknown));
     }
 }
@@ -139,7 +139,7 @@ fn suspects_go_one_at_a_time_and_before_all_others() {
     ["a", "b", "c"].iter().for_each(|body| fixture.send(body));
     let ids = receipts(&fixture.written());
     assert!(fixture.outbox.answer(&ids[1], Ok(())));
-    fixture.outbox.disconnected("cut");
+    fixture.outbox.disconnected("cut", false);
     fixture.send("d");
     fixture.send("e");
     assert_eq!(fixture.bodies(), Vec::<String>::new(), "there is no connection");
@@ -250,7 +250,7 @@ fn of_a_group_that_was_cut_only_what_is_missing_is_sent_again() {
     fixture.send_group("g", &["a", "b", "c"], true);
     fixture.written();
     assert!(fixture.outbox.answer("0.1", Ok(())));
-    fixture.outbox.disconnected("cut");
+    fixture.outbox.disconnected("cut", false);
     // The next broker may be another one, with transactions.
     fixture.outbox.connected(link(Flavour::ActiveMq));
     let frames = fixture.written();
@@ -266,10 +266,10 @@ fn a_transaction_that_was_cut_goes_alone_and_whole() {
     fixture.send_group("g", &["a", "b"], true);
     fixture.send("next");
     fixture.written();
-    fixture.outbox.disconnected("cut");
+    fixture.outbox.disconnected("cut", false);
     fixture.outbox.connected(link(Flavour::ActiveMq));
     assert_eq!(shape(&fixture.written()), ["BEGIN  0 -", "SEND a 0 -", "SEND b 0 -", "COMMIT  0 0"]);
-    fixture.outbox.disconnected("cut");
+    fixture.outbox.disconnected("cut", false);
     assert_eq!(fixture.answered(), [("g", false)], "the second time alone");
 }
 
@@ -316,7 +316,7 @@ fn on_artemis_a_transaction_that_was_cut_goes_whole() {
     fixture.send_group("g", &["a", "b"], true);
     fixture.written();
     assert!(fixture.outbox.answer("0.0", Ok(())));
-    fixture.outbox.disconnected("cut");
+    fixture.outbox.disconnected("cut", false);
     fixture.outbox.connected(link(Flavour::Artemis));
     assert_eq!(shape(&fixture.written()), ["BEGIN  0 -", "SEND a 0 0.0", "SEND b 0 0.1", "COMMIT  0 0"]);
 }
