@@ -16,7 +16,8 @@ use crate::{
     delivery::{Delivery, Message},
 };
 
-/// Settled messages remembered at least; else twice the window, since Artemis counts its own in bytes.
+/// Settled messages remembered at least, else twice the window; and all that the last connection left, which is more
+/// on Artemis, where the window counts bytes.
 const KEEP: usize = 2_000;
 
 /// Which delivery: epoch and number.
@@ -28,7 +29,9 @@ pub(super) struct Recall {
     known: HashMap<String, Known>,
     /// The ids of settled ones, oldest first.
     settled: VecDeque<String>,
+    /// How many of them are remembered, and how many at least.
     keep: usize,
+    least: usize,
     /// How many of the late ones were forgotten because they did not come again.
     unreturned: usize,
 }
@@ -63,8 +66,9 @@ pub(super) enum Seen {
 
 impl Recall {
     pub(super) fn new(window: usize) -> Self {
-        let keep = window.saturating_mul(2).max(KEEP);
-        Self { flavour: Flavour::Unknown, known: HashMap::new(), settled: VecDeque::new(), keep, unreturned: 0 }
+        let least = window.saturating_mul(2).max(KEEP);
+        let (known, settled) = (HashMap::new(), VecDeque::new());
+        Self { flavour: Flavour::Unknown, known, settled, keep: least, least, unreturned: 0 }
     }
 
     /// Which broker's ids are read from now on.
@@ -79,6 +83,7 @@ impl Recall {
             Standing::Settled { .. } => None,
         });
         let waiting = waiting.collect();
+        self.keep = self.least.max(remains.settled.len() + remains.in_work.len());
         for message in remains.settled {
             self.settle(&message, false);
         }
@@ -289,6 +294,16 @@ mod tests {
                 .remember(2, Remains { settled: vec![message(&number.to_string())], in_work: vec![], unrecognised: 0 });
         }
         assert_eq!((recall.known.len(), recall.settled.len()), (KEEP + 1, KEEP));
+    }
+
+    /// A broker may have more outstanding than the window says, and none of its receipts may have come.
+    #[test]
+    fn all_that_one_connection_left_is_remembered() {
+        let mut recall = recall();
+        let settled: Vec<_> = (0..KEEP * 3).map(|number| message(&number.to_string())).collect();
+        recall.remember(2, Remains { settled, ..Remains::default() });
+        let again = delivery("0", "body", "true").message.clone();
+        assert_eq!(recall.seen(&again), Seen::Settled, "the oldest");
     }
 
     #[test]
