@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use stompbox::{app::Drained, dev_broker::Faults};
 
 use crate::{
+    harness::process::program,
     harness::{
         activemq::PASSCODE,
         guests,
@@ -14,7 +15,6 @@ use crate::{
         rabbitmq::RabbitMq,
         target::{Target, on_every_broker},
     },
-    program::program,
 };
 
 on_every_broker! {

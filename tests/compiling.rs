@@ -11,13 +11,13 @@ use stompbox::{
 };
 
 use crate::{
+    harness::process::program,
     harness::{
         call::{message, spec},
         compile_config, guests,
         host::wait_until,
         root,
     },
-    program::program,
 };
 
 fn engine(compile: CompileConfig) -> Engine {

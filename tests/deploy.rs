@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
-use crate::{harness::root, program::program};
+use crate::harness::{process::program, root};
 
 fn read(name: &str) -> String {
     fs::read_to_string(root().join("host/deploy").join(name)).unwrap()

@@ -1,6 +1,7 @@
 //! The network and the broker fail; nothing is lost.
 
 mod broker;
+mod kills;
 mod network;
 mod stops;
 mod trial;

@@ -42,6 +42,11 @@ pub fn long() -> bool {
     std::env::var_os("STOMPBOX_LONG").is_some()
 }
 
+/// How often something is tried: few times for each push, many for a release.
+pub fn rounds(few: u32, many: u32) -> u32 {
+    if long() { many } else { few }
+}
+
 /// The folder that cargo builds into, with the program itself.
 pub fn built() -> PathBuf {
     let tests = std::env::current_exe().expect("a test is a file");

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::{Map, json};
 
-use crate::{compiling::importing, program::program};
+use crate::{compiling::importing, harness::process::program};
 
 /// Modules that are refused, with what is said of each.
 const REFUSED: [(&str, &str, &str); 12] = [

@@ -19,7 +19,6 @@ mod faults;
 mod honest;
 mod hostile;
 mod instances;
-mod ledger;
 mod limits;
 mod lookup;
 mod operate;

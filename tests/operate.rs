@@ -12,13 +12,13 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    harness::process::{program, terminate},
     harness::{
         activemq::ActiveMq,
         free_port, guests,
         host::{Host, LIMIT, One, wait_until},
         target::Target,
     },
-    program::{program, terminate},
 };
 
 /// Asks once; the status and the body.

@@ -14,6 +14,7 @@ use stompbox::{
 };
 
 use crate::{
+    harness::process::program,
     harness::{
         client::Msg,
         guests,
@@ -21,7 +22,6 @@ use crate::{
         messages::numbered,
         target::Target,
     },
-    program::program,
 };
 
 #[test]

@@ -10,11 +10,11 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use crate::harness::process::{program, terminate};
 use crate::harness::{
     client::Msg,
     guests,
     host::{One, wait_until},
+    process::{program, terminate},
     root,
     target::Target,
 };

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use crate::{
+    harness::process::program,
     harness::{built, root},
-    program::program,
 };
 
 /// The code blocks of a section of the README, each with its language, in order.

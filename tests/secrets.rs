@@ -14,6 +14,7 @@ use stompbox::{config::Config, dev_broker::Faults};
 use tempfile::TempDir;
 
 use crate::{
+    harness::process::{program, terminate},
     harness::{
         client::frame,
         guests,
@@ -22,7 +23,6 @@ use crate::{
         target::Target,
     },
     operate::{admin, ask},
-    program::{program, terminate},
 };
 
 /// A part of every secret, and of nothing else.

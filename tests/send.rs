@@ -17,13 +17,13 @@ use stompbox::{
 };
 
 use crate::{
+    harness::process::program,
     harness::{
         messages::{texts, texts_in_order},
         peer::{Peer, Received},
         root,
         target::{Target, on_every_broker},
     },
-    program::program,
 };
 
 on_every_broker! {

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use stompbox::{app::Drained, dev_broker::Faults};
 
 use crate::{
+    harness::process::program,
     harness::{
         client::Msg,
         guests,
         host::{Host, One, wait_until},
         target::{Target, on_every_broker},
     },
-    program::program,
 };
 
 on_every_broker! {

@@ -6,6 +6,7 @@
 //! never dropped under the lock: the turn of one that ends comes back here.
 
 mod give_back;
+mod intake;
 mod order;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,12 +20,11 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tracing::info;
 
 pub use self::give_back::Rest;
-use self::order::Waiting;
+use self::{intake::turn_away, order::Waiting};
 use crate::{
-    delivery::{Delivery, Intake, Turns},
+    delivery::{Delivery, Turns},
     retry::Held,
 };
 
@@ -316,75 +316,10 @@ impl Buffer {
     }
 }
 
-/// Nobody will process them. Their sessions are asked all the same: one that came again, and that is known to be
-/// settled, must not go to the next host.
-fn turn_away(deliveries: &mut Vec<Delivery>) {
-    deliveries.drain(..).for_each(|delivery| drop(delivery.claim()));
-}
-
 fn wait<'a>(bell: &Condvar, state: MutexGuard<'a, State>, limit: Option<Duration>) -> MutexGuard<'a, State> {
     match limit {
         None => bell.wait(state).unwrap_or_else(PoisonError::into_inner),
         Some(limit) => bell.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
-    }
-}
-
-impl Intake for Buffer {
-    fn push(&self, deliveries: &mut Vec<Delivery>) {
-        if deliveries.is_empty() {
-            return;
-        }
-        let mut state = self.lock();
-        if state.closed && !self.options.finish_all {
-            drop(state);
-            return turn_away(deliveries);
-        }
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.message.byte_len()).sum();
-        state.bytes += bytes;
-        self.host.used.fetch_add(bytes, Ordering::Relaxed);
-        let (idle, count) = (state.idle, deliveries.len());
-        deliveries.drain(..).for_each(|delivery| state.waiting.push(delivery));
-        drop(state);
-        for _ in 0..idle.min(count) {
-            self.arrival.notify_one();
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        let mut state = self.lock();
-        state.full = !self.roomy(&state);
-        !state.full
-    }
-
-    fn room(&self) -> &Notify {
-        &self.room
-    }
-
-    fn wanted(&self) -> bool {
-        self.is_wanted()
-    }
-
-    fn forget_stale(&self) {
-        self.remove(|delivery| !delivery.alive());
-    }
-
-    fn may_repeat(&self, count: usize) {
-        self.repeats.fetch_add(count as u64, Ordering::Relaxed);
-        if count > 0 {
-            info!(count, "settled, but the broker may not know: may be processed again, or was by another reader");
-        }
-    }
-
-    fn was_oversized(&self) {
-        self.oversized.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn max_hold(&self) -> Duration {
-        self.options.max_hold
-    }
-
-    fn give_back_overdue(&self) {
-        self.return_overdue();
     }
 }
 

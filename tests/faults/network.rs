@@ -10,9 +10,9 @@ use serde_json::json;
 use super::trial::Trial;
 use crate::harness::{
     host::{One, wait_until},
-    long,
     proxy::{Proxy, To, Way},
     results::seed,
+    rounds,
     target::{Target, at_once, on_each_broker},
 };
 
@@ -25,15 +25,10 @@ on_each_broker! {
     with_heart_beats_a_frozen_direction_is_noticed
 }
 
-/// How often each fault comes.
-fn rounds(few: u32, many: u32) -> u32 {
-    if long() { many } else { few }
-}
-
 /// Cuts what the host reads, its outputs, or both.
-fn cuts(mut trial: Trial, ack_mode: &str) -> crate::harness::ledger::Balance {
+fn cuts(mut trial: Trial, ack_mode: &str, may_lose: bool) {
     let mut random = seed();
-    let count = rounds(5, 50);
+    let (count, before) = (rounds(5, 50), trial.reconnects());
     for _ in 0..count {
         thread::sleep(Duration::from_millis(random.u64(0..300)));
         let which = random.u8(0..3);
@@ -43,28 +38,28 @@ fn cuts(mut trial: Trial, ack_mode: &str) -> crate::harness::ledger::Balance {
         if which != 1 {
             trial.outward.cut_all();
         }
-        trial.recovers(Instant::now());
+        if may_lose {
+            trial.may_lose();
+        }
+        trial.recovers();
     }
-    trial.finish(&format!("network cut, ack mode `{ack_mode}`"), count)
+    assert!(trial.reconnects() >= before + u64::from(count), "{} reconnects", trial.reconnects());
+    let balance = trial.finish(&format!("network cut, ack mode `{ack_mode}`"), count);
+    assert!(balance.left.is_empty() && balance.wrong.is_empty() && balance.refused.is_empty(), "{balance}");
 }
 
 fn cuts_at_random_moments_lose_nothing(target: &Target) {
-    cuts(Trial::start(target), "client-individual");
+    cuts(Trial::start(target), "client-individual", false);
 }
 
 fn cuts_in_ack_mode_client_lose_nothing(target: &Target) {
-    cuts(Trial::start_with(target, json!({"ack_mode": "client"}), |_| {}), "client");
+    cuts(Trial::start_with(target, json!({"ack_mode": "client"}), |_| {}), "client", false);
 }
 
 /// Where the host acknowledges in the broker's place (RabbitMQ, Artemis) not even that.
 fn cuts_in_ack_mode_auto_lose_only_what_was_on_the_wire(target: &Target) {
-    let mut trial = Trial::start_with(target, json!({"ack_mode": "auto"}), |_| {});
-    let keeps = target.is_rabbitmq() || target.is_artemis();
-    if !keeps {
-        trial.may_lose();
-    }
-    let balance = cuts(trial, "auto");
-    assert!(balance.left.is_empty() && balance.wrong.is_empty(), "{balance}");
+    let stands_in = target.is_rabbitmq() || target.is_artemis();
+    cuts(Trial::start_with(target, json!({"ack_mode": "auto"}), |_| {}), "auto", !stands_in);
 }
 
 fn everywhere(trial: &Trial, to: To, way: Way) {
@@ -72,10 +67,11 @@ fn everywhere(trial: &Trial, to: To, way: Way) {
 }
 
 fn delays_lose_and_double_nothing(target: &Target) {
-    let trial = Trial::start(target);
+    let mut trial = Trial::start(target);
     for to in [To::Client, To::Broker] {
         everywhere(&trial, to, Way::Delay(30));
     }
+    trial.recovers();
     thread::sleep(Duration::from_secs(2).saturating_mul(rounds(1, 20)));
     for to in [To::Client, To::Broker] {
         everywhere(&trial, to, Way::Pass);
@@ -84,9 +80,10 @@ fn delays_lose_and_double_nothing(target: &Target) {
 }
 
 fn frames_split_at_every_byte_lose_and_double_nothing(target: &Target) {
-    let trial = Trial::start(target);
+    let mut trial = Trial::start(target);
     for to in [To::Client, To::Broker] {
         everywhere(&trial, to, Way::Bytes);
+        trial.recovers();
         thread::sleep(Duration::from_secs(1).saturating_mul(rounds(1, 20)));
         everywhere(&trial, to, Way::Pass);
     }
@@ -106,15 +103,14 @@ fn with_heart_beats_a_frozen_direction_is_noticed(target: &Target) {
     let mut trial = Trial::start_with(target, json!({}), with_beats);
     let mut random = seed();
     for to in [To::Client, To::Broker] {
-        for round in 0..rounds(1, 10) {
+        for round in 0..rounds(2, 10) {
             thread::sleep(Duration::from_millis(random.u64(0..300)));
             let proxy = if round % 2 == 0 { &trial.inward } else { &trial.outward };
             proxy.freeze(to);
-            trial.outward.freeze(to);
-            trial.recovers(Instant::now());
+            trial.recovers();
         }
     }
-    trial.finish("one direction frozen, heart-beats of 500 ms", 2 * rounds(1, 10));
+    trial.finish("one direction frozen, heart-beats of 500 ms", 2 * rounds(2, 10));
 }
 
 /// How long a dead peer may go unnoticed with the documented default, `recv_heartbeat_ms` 0.
@@ -126,7 +122,7 @@ fn the_peer_vanishes(target: &Target) {
     trial.set_rate(50);
     trial.inward.vanish();
     trial.outward.vanish();
-    trial.recovers_within(Instant::now(), UNNOTICED);
+    trial.recovers_within(UNNOTICED);
     // Until then the broker keeps what those connections have for them.
     trial.inward.bury();
     trial.finish("peer vanished (half-open), default heart-beats", 1);
@@ -144,12 +140,15 @@ fn a_mute_broker_is_left_and_tried_again_at_the_pace_of_the_back_off() {
     let mut trial = Trial::start(&target);
     trial.set_rate(50);
     [&trial.inward, &trial.outward].into_iter().for_each(|proxy| proxy.mute(true));
-    let before = connects(&trial.inward);
+    let (began, before) = (Instant::now(), connects(&trial.inward));
     trial.inward.cut_all();
     trial.outward.cut_all();
     wait_until("a second try of each of the two connections", || connects(&trial.inward) >= before + 4);
     [&trial.inward, &trial.outward].into_iter().for_each(|proxy| proxy.mute(false));
-    trial.recovers(Instant::now());
+    // Each try waits 15 s for CONNECTED; two connections.
+    let (tries, most) = (connects(&trial.inward) - before, 4 + 2 * began.elapsed().as_secs() / 15);
+    assert!(tries as u64 <= most, "{tries} tries in {:?}", began.elapsed());
+    trial.recovers();
     trial.finish("broker mute after CONNECT", 1);
 }
 

@@ -73,6 +73,8 @@ pub struct Ledger {
     stop: Arc<AtomicBool>,
     /// Messages a second.
     rate: Arc<AtomicU32>,
+    /// How many are confirmed.
+    confirmed: Arc<AtomicU32>,
     sending: JoinHandle<Sent>,
 }
 
@@ -80,8 +82,8 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Sent {
     count: u32,
-    /// Sent again because its receipt did not come, and how often.
-    again: BTreeMap<u32, u32>,
+    /// Written again because no receipt came, and how often.
+    rewritten: BTreeMap<u32, u32>,
 }
 
 impl Ledger {
@@ -90,17 +92,24 @@ impl Ledger {
         let mut sender = Sender::new(target, one);
         sender.send(AHEAD);
         let (stop, rate) = (Arc::<AtomicBool>::default(), Arc::new(AtomicU32::new(RATE)));
-        let (stopped, paced) = (stop.clone(), rate.clone());
+        let confirmed = Arc::new(AtomicU32::new(AHEAD));
+        let (stopped, paced, counted) = (stop.clone(), rate.clone(), confirmed.clone());
         let sending = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 sender.send(BATCH);
+                counted.store(sender.sent.count, Ordering::Relaxed);
                 thread::sleep(Duration::from_secs(1) * BATCH / paced.load(Ordering::Relaxed));
             }
             // Behind all that was in trouble: when they are through, so is what stood before them.
             sender.send(LAST);
             sender.sent
         });
-        Self { stop, rate, sending }
+        Self { stop, rate, confirmed, sending }
+    }
+
+    /// No higher number has been sent.
+    pub fn highest(&self) -> u32 {
+        self.confirmed.load(Ordering::Relaxed) + BATCH
     }
 
     /// From now on so many messages a second.
@@ -111,21 +120,25 @@ impl Ledger {
     /// Ends the sending and collects until every number is found or nothing comes any more; then `end` must end
     /// the host in good order. What is left in the in queue after that was not settled.
     pub fn close(self, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
-        self.close_from(0, target, one, end)
+        self.close_from(None, target, one, end)
     }
 
-    /// The same where numbers may be missing: only the last ones, sent when all faults were over, must be found.
-    pub fn close_with_losses(self, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
-        self.close_from(LAST, target, one, end)
+    /// The same where numbers up to this one may be missing: it was the highest at the last fault. All that was sent later
+    /// must be found.
+    pub fn close_with_losses(self, highest: u32, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
+        let balance = self.close_from(Some(highest), target, one, end);
+        let late: Vec<_> = balance.lost.iter().filter(|number| **number > highest).collect();
+        assert!(late.is_empty(), "lost after the last fault: {late:?}, {balance}");
+        balance
     }
 
-    /// Waits for all numbers (0) or for so many of the last ones.
-    fn close_from(self, last: u32, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
+    /// Waits for all numbers, or for the last ones.
+    fn close_from(self, highest: Option<u32>, target: &Target, one: &One, end: impl FnOnce()) -> Balance {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sending.join().unwrap();
         let mut found = Found::default();
         let mut last_new = Instant::now();
-        let first = if last == 0 { 0 } else { sent.count - last };
+        let first = highest.map_or(0, |highest| sent.count.saturating_sub(LAST).max(highest + 1));
         while found.is_missing(first..sent.count) && last_new.elapsed() < PATIENCE {
             if found.collect(target, one) {
                 last_new = Instant::now();
@@ -165,8 +178,9 @@ impl Sender {
         let limit = Instant::now() + BROKER_LIMIT;
         while let Err(error) = self.try_send(&bodies) {
             assert!(Instant::now() < limit, "nothing can be sent: {error:#}");
-            self.client = None;
-            numbers.iter().for_each(|number| *self.sent.again.entry(*number).or_default() += 1);
+            if self.client.take().is_some() {
+                numbers.iter().for_each(|number| *self.sent.rewritten.entry(*number).or_default() += 1);
+            }
             thread::sleep(Duration::from_millis(50));
         }
         self.sent.count += count;
@@ -187,8 +201,8 @@ struct Found {
     outputs: BTreeMap<u32, BTreeMap<u32, u32>>,
     dead: BTreeMap<u32, u32>,
     codes: BTreeMap<String, usize>,
-    /// Outputs that say themselves that they were sent again.
-    marked: u32,
+    /// Numbers of which something says itself that it was sent again.
+    marked: BTreeSet<u32>,
     /// Lines of the spool.
     spooled: usize,
 }
@@ -201,15 +215,21 @@ impl Found {
             let text = message.text();
             let part = text.rsplit_once('/').expect("an output of Sort").1.parse().unwrap();
             *self.outputs.entry(number(&text)).or_default().entry(part).or_default() += 1;
-            self.marked += u32::from(message.header("stompbox_resent").is_some());
+            self.mark(&text, message);
         }
         for message in &dead {
             *self.dead.entry(number(&message.text())).or_default() += 1;
-            self.marked += u32::from(message.header("stompbox_resent").is_some());
+            self.mark(&message.text(), message);
             *self.codes.entry(message.header("stompbox_error_code").unwrap_or("none").to_owned()).or_default() += 1;
         }
         let spooled = self.collect_spooled(one);
         !(out.is_empty() && dead.is_empty()) || spooled
+    }
+
+    fn mark(&mut self, text: &str, message: &Msg) {
+        if message.header("stompbox_resent").is_some() {
+            self.marked.insert(number(text));
+        }
     }
 
     /// Takes what the host has put into its `state_dir`; whether there was anything.
@@ -246,25 +266,32 @@ impl Found {
     }
 
     fn balance(self, sent: &Sent, left: BTreeSet<u32>) -> Balance {
-        let mut balance =
-            Balance { sent: sent.count, codes: self.codes.clone(), marked: self.marked, ..Balance::default() };
+        let mut balance = Balance { sent: sent.count, codes: self.codes.clone(), ..Balance::default() };
         for number in 0..sent.count {
-            let sent_again = sent.again.get(&number).copied().unwrap_or_default();
-            balance.duplicated += self.copies(number).saturating_sub(1 + sent_again);
+            let rewritten = sent.rewritten.get(&number).copied().unwrap_or_default();
+            let extra = self.copies(number).saturating_sub(1 + rewritten);
+            balance.duplicated += extra;
+            balance.unmarked += if self.marked.contains(&number) { 0 } else { extra };
+            let (outputs, dead) = (self.outputs.contains_key(&number), self.dead.contains_key(&number));
+            let is_left = left.contains(&number);
             match meant(number) {
-                Meant::Filtered if self.copies(number) > 0 => balance.wrong.push(number),
-                Meant::Filtered if left.contains(&number) => balance.left.push(number),
+                Meant::Filtered if outputs || dead => balance.wrong.push(number),
+                Meant::DeadLetter if outputs => balance.wrong.push(number),
+                Meant::Filtered if is_left => balance.left.push(number),
                 Meant::Filtered => balance.filtered += 1,
-                _ if self.times(number) == 0 && left.contains(&number) => balance.left.push(number),
+                _ if self.times(number) == 0 && is_left => balance.left.push(number),
                 _ if self.times(number) == 0 => balance.lost.push(number),
-                _ if self.dead.contains_key(&number) => balance.dead_lettered += 1,
-                _ => balance.forwarded += 1,
+                Meant::DeadLetter => balance.dead_lettered += 1,
+                Meant::Outputs(_) if dead => balance.refused.push(number),
+                Meant::Outputs(_) => balance.forwarded += 1,
             }
         }
         // Nothing may arrive that was never sent.
         let strange = self.outputs.keys().chain(self.dead.keys()).filter(|number| **number >= sent.count);
         balance.wrong.extend(strange);
-        balance.again = left.len() as u32 - balance.left.len() as u32;
+        // Settled, and there again: it would be carried out once more.
+        let again = left.len() as u32 - balance.left.len() as u32;
+        (balance.duplicated, balance.unmarked) = (balance.duplicated + again, balance.unmarked + again);
         balance
     }
 }
@@ -289,18 +316,18 @@ pub struct Balance {
     pub dead_lettered: u32,
     /// Neither arrived nor with its broker.
     pub lost: Vec<u32>,
-    /// How often a number was carried out once more, beside what the producer itself sent again.
+    /// How often a number was carried out once more, or would be, beside what the producer itself wrote again.
     pub duplicated: u32,
     /// Numbers that are with the broker, not settled.
     pub left: Vec<u32>,
     /// Numbers that the broker has taken away by itself.
     pub taken: Vec<u32>,
-    /// How many numbers are with the broker again although they are settled.
-    pub again: u32,
+    /// Numbers that should have been forwarded and are dead letters.
+    pub refused: Vec<u32>,
     /// Numbers of which something arrived that should not have.
     pub wrong: Vec<u32>,
-    /// How many outputs say that they were sent again.
-    pub marked: u32,
+    /// How many of these are of numbers of which nothing says that it was sent again.
+    pub unmarked: u32,
     /// The dead letters by their codes.
     pub codes: BTreeMap<String, usize>,
 }
@@ -309,7 +336,7 @@ impl Balance {
     /// Everything was settled and nothing lost. The duplicates are for the caller to explain.
     #[track_caller]
     pub fn is_even(&self) {
-        let settled = self.forwarded + self.filtered + self.dead_lettered;
+        let settled = self.forwarded + self.filtered + self.dead_lettered + self.refused.len() as u32;
         assert_eq!((self.lost.len(), self.left.len(), self.taken.len()), (0, 0, 0), "{self}");
         assert_eq!(self.wrong, [0; 0], "{self}");
         assert_eq!(self.sent, settled, "{self}");
@@ -318,13 +345,14 @@ impl Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, forwarded, filtered, dead_lettered, duplicated, again, marked, .. } = self;
+        let Self { sent, forwarded, filtered, dead_lettered, duplicated, unmarked, .. } = self;
         write!(
             f,
-            "{sent} sent: {forwarded} forwarded, {filtered} filtered, {dead_lettered} dead-lettered {:?}, {} lost {:?}, \
-             {duplicated} duplicated ({marked} marked), {} left {:?}, {again} settled and there again, \
-             {} wrong {:?}, {} taken away by the broker",
+            "{sent} sent: {forwarded} forwarded, {filtered} filtered, {dead_lettered} dead-lettered {:?}, {} refused, \
+             {} lost {:?}, {duplicated} duplicated ({unmarked} unmarked), {} left {:?}, {} wrong {:?}, \
+             {} taken away by the broker",
             self.codes,
+            self.refused.len(),
             self.lost.len(),
             first(&self.lost),
             self.left.len(),

@@ -63,9 +63,11 @@ impl Process {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Its number in the system.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Its resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// SIGKILL: it dies wherever it is.
@@ -74,9 +76,14 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM.
+    pub fn signal(&self) {
+        terminate(&self.child);
+    }
+
     /// SIGTERM, and its end.
     pub fn terminate(mut self) -> ExitStatus {
-        terminate(&self.child);
+        self.signal();
         wait_until("the program ends", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap()
     }

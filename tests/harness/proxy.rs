@@ -177,7 +177,7 @@ impl Shared {
 
     /// One direction of one connection, until it ends.
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, direction: To, dead: &AtomicBool) {
-        let (mut chunk, mut random) = ([0; 16 << 10], Rng::new());
+        let (mut chunk, mut random) = ([0; 16 << 10], Rng::with_seed(7));
         while let Ok(count @ 1..) = from.read(&mut chunk) {
             let bytes = &chunk[..count];
             let way = self.way_for(direction, bytes);

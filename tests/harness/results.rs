@@ -7,11 +7,11 @@ use fastrand::Rng;
 use super::ledger::Balance;
 
 /// Random numbers from `STOMPBOX_SEED`, else from a new seed, which is printed: a test that fails tells how to
-/// repeat it.
+/// make the same pauses and choices again.
 pub fn seed() -> Rng {
     let given = env::var("STOMPBOX_SEED").ok().map(|seed| seed.parse().expect("STOMPBOX_SEED is a number"));
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("STOMPBOX_SEED={seed} repeats this");
+    println!("STOMPBOX_SEED={seed} makes the same pauses and choices");
     Rng::with_seed(seed)
 }
 

@@ -175,21 +175,7 @@ impl Target {
     }
 }
 
-/// Runs each of these functions of a suite, which take a `&Target`, on every broker.
-#[macro_export]
-macro_rules! on_every_broker {
-    ($($test:ident)*) => {
-        mod embedded { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::embedded()); })* }
-        mod activemq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::activemq()); })* }
-        mod rabbitmq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::rabbitmq()); })* }
-        mod artemis { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis()); })* }
-        mod artemis_prefixed {
-            $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis_prefixed()); })*
-        }
-    };
-}
-
-/// The same where it does not matter by which acceptor Artemis is reached.
+/// Runs each of these functions of a suite, which take a `&Target`, on each broker.
 #[macro_export]
 macro_rules! on_each_broker {
     ($($test:ident)*) => {
@@ -197,6 +183,17 @@ macro_rules! on_each_broker {
         mod activemq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::activemq()); })* }
         mod rabbitmq { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::rabbitmq()); })* }
         mod artemis { $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis()); })* }
+    };
+}
+
+/// The same, and on Artemis by each of its acceptors.
+#[macro_export]
+macro_rules! on_every_broker {
+    ($($test:ident)*) => {
+        $crate::on_each_broker! { $($test)* }
+        mod artemis_prefixed {
+            $(#[test] fn $test() { super::$test(&$crate::harness::target::Target::artemis_prefixed()); })*
+        }
     };
 }
 

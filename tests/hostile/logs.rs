@@ -9,10 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{client::Client, guests, target::Target},
-    program,
-};
+use crate::harness::{client::Client, guests, process, target::Target};
 
 /// Processors by their `name`, and the code under which the one message of each ends.
 const CODES: [(&str, &str); 7] = [
@@ -52,7 +49,7 @@ impl Logged {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         fs::write(&file, config.to_string()).unwrap();
-        let mut command = program::program();
+        let mut command = process::program();
         command.args(["run", "--log-format", "json", "--config"]).arg(&file);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -99,7 +96,7 @@ fn every_code_stands_in_the_log_with_its_processor() {
         refused |=
             processor == "InitFails" && line["error"].as_str().is_some_and(|it| it.contains("never initializes"));
     }
-    program::terminate(&host.child);
+    process::terminate(&host.child);
     let farewell = host.lines.find(|line| said(line) == "terminate failed").expect("the farewell is in the log");
     assert_eq!(farewell["processor"], "SpinTerminate", "{farewell}");
     assert!(farewell["error"].as_str().unwrap().starts_with("the component "), "{farewell}");
@@ -117,7 +114,7 @@ fn what_a_guest_logs_is_one_line_without_escapes() {
     target.client().send(&classes["LogFlood"], &[], b"x").unwrap();
     let line = host.lines.find(|line| line["target"] == "guest").expect("the guest's first line");
     assert!(said(&line).starts_with(r"flood\n\u{1b}[2Jflood\n") && !said(&line).contains(char::is_control), "{line}");
-    program::terminate(&host.child);
+    process::terminate(&host.child);
     let rest: Vec<Value> = host.lines.by_ref().collect();
     let bytes: usize = rest.iter().filter(|line| line["target"] == "guest").map(|line| said(line).len()).sum();
     assert!(bytes <= 64 << 10, "{bytes} bytes of one message");

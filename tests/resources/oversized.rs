@@ -9,6 +9,7 @@ use crate::{
         client::Msg,
         host::{Host, One, wait_until},
         messages::{numbered, texts},
+        process::Process,
         target::Target,
     },
     operate::{admin, metric},
@@ -64,6 +65,32 @@ fn in_mode(target: &Target, mode: &str) {
 /// Artemis counts bytes: what it has outstanding with us is more than the window of ten messages.
 fn in_a_window_of(target: &Target, max_buffer_len: usize) {
     with_headers(target, json!({"max_buffer_len": max_buffer_len}));
+}
+
+/// What an operator reads: which message, what is too much of it, and what to do.
+#[test]
+fn the_log_says_which_message_stays_and_what_to_do() {
+    let (target, dir) = (Target::activemq(), tempfile::tempdir().unwrap());
+    let one = One::new(&target, "Echo", json!({}));
+    target.client().send(&one.from, &borrowed(&many_headers()), b"too many headers").unwrap();
+    let host = Process::start(dir.path(), &one.config);
+    let told = || host.log().lines().find(|line| line.contains("over a limit of the host")).map(str::to_owned);
+    wait_until("it is told", || told().is_some());
+    let line = told().unwrap();
+    for part in [
+        "ERROR",
+        "queue=in",
+        "ID:",
+        one.from.as_str(),
+        "number of headers is 100",
+        "over the limit of 1000",
+        "stays with its broker un-acked",
+        "remove it from its queue at the broker",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(host.terminate().success());
+    assert_eq!(texts(&target.drain(&one.from)), ["too many headers"]);
 }
 
 /// `check --connect` looks whether it may read, and RabbitMQ sends it a message.

@@ -9,12 +9,12 @@ use std::{
 use serde_json::json;
 use stompbox::dev_broker::Faults;
 
-use super::Alone;
 use crate::{
     harness::{
         client::Client,
         host::{LIMIT, One, wait_until},
         long,
+        process::Process,
         target::Target,
     },
     operate::{admin, metric},
@@ -44,7 +44,8 @@ fn memory_is_flat() {
     let messages = if long() { 1_000_000 } else { 100_000 };
     let target = Target::embedded();
     let one = One::new(&target, "Echo", json!({"n_threads": 2}));
-    let host = Alone::start(&one);
+    let dir = tempfile::tempdir().unwrap();
+    let host = Process::start(dir.path(), &one.config);
     let mut out = target.client();
     out.subscribe(&one.to, "auto", &[]).unwrap();
     let (mut client, mut seen) = (target.client(), HashSet::new());
@@ -61,7 +62,7 @@ fn memory_is_flat() {
     println!("{messages} messages in {:?}: resident {start} KiB, half-way {middle}, at the end {end}", began.elapsed());
     assert_eq!(seen.len(), messages);
     assert!(end <= middle + middle / 10, "memory grows: {middle} KiB half-way, {end} at the end");
-    host.end();
+    assert!(host.terminate().success());
     assert_eq!(target.drain(&one.from).len() + target.drain(&one.dead).len(), 0);
 }
 
@@ -78,7 +79,8 @@ fn a_slow_out_queue_pushes_back() {
     one.config["admin"] = json!({"listen": address});
     target.client().send_all(&one.from, &bodies(0, MESSAGES)).unwrap();
     slow.handle().set_faults(Faults { delay: Duration::from_millis(500), ..Faults::default() });
-    let host = Alone::start(&one);
+    let dir = tempfile::tempdir().unwrap();
+    let host = Process::start(dir.path(), &one.config);
     let start = host.resident_kib();
     let (waiting, unconfirmed) =
         (|| target.handle().queue_depth(&one.from), || slow.handle().queue_depth(&one.to).waiting);
@@ -104,5 +106,5 @@ fn a_slow_out_queue_pushes_back() {
     out.subscribe(&one.to, "auto", &[]).unwrap();
     read(&mut out, MESSAGES, &mut seen);
     wait_until("all are acknowledged", || waiting().waiting + waiting().unacked == 0);
-    host.end();
+    assert!(host.terminate().success());
 }

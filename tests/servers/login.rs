@@ -16,6 +16,7 @@ use stompbox::{
 
 use super::{open, runtime};
 use crate::{
+    harness::process::{program, terminate},
     harness::{
         broker,
         certificates::write,
@@ -25,7 +26,6 @@ use crate::{
         messages::texts,
         target::Target,
     },
-    program::{program, terminate},
 };
 
 const USERNAME: &str = "panda";

@@ -180,7 +180,7 @@ fn without_ca_file_the_authorities_of_the_platform_are_trusted() {
     let mut one = through(&front, &target, &json!({}));
     one.config["plugins"] = json!([crate::harness::guests::plugins_dir()]);
     let file = us.write("config.json", &one.config.to_string());
-    let mut command = crate::program::program();
+    let mut command = crate::harness::process::program();
     let command =
         command.args(["run", "--config", path(&file)]).env("SSL_CERT_FILE", us.write("all.pem", &authority.pem()));
     let mut host = command.stderr(std::process::Stdio::null()).spawn().unwrap();

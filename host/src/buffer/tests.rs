@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, thread};
 
 use super::*;
+use crate::delivery::Intake;
 use crate::delivery::testing::{FakeSession, delivery};
 
 fn options() -> BufferOptions {

@@ -14,7 +14,8 @@ use crate::client::{ClientError, Connection};
 const ALARM: Duration = Duration::from_secs(60);
 /// How long receipts may be missing before the kernel is asked whether the peer answers at all.
 const ASK_THE_KERNEL: Duration = Duration::from_secs(30);
-/// How often the kernel must have tried in vain. It waits twice as long each time, at least 200 ms at first: 8 are 51 s.
+/// How often the kernel must have tried in vain. It waits twice as long each time, at least 200 ms at first: 8 are at
+/// least 51 s, and twice that on a slow way.
 const UNANSWERED: u64 = 8;
 /// How long a broker may hold back its senders. Nothing tells it from a broker that hangs.
 pub(super) const FLOW_CONTROL: Duration = Duration::from_secs(30 * 60);
