@@ -20,6 +20,8 @@ use crate::client::doorbell::Doorbell;
 
 /// This much encoded output is written at once, whoever may follow.
 const FULL: usize = 32 << 10;
+/// So many queues are remembered as declared otherwise.
+const MAX_DECLARED_OTHERWISE: usize = 1_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -155,12 +157,19 @@ impl Outbox {
     }
 
     /// From now on messages for this queue go there without declaring it. Those that met with the refusal
-    /// are as good as others: nothing is wrong with them. False where that was known before.
+    /// are as good as others: nothing is wrong with them. False where that was known before, or where nothing
+    /// for it was in flight: then it was not this that ended the connection.
     pub(super) fn take_as_existing(&self, queue: &str) -> bool {
         let mut state = self.lock();
-        let destination = format!("/queue/{queue}");
+        let (destination, sent) = (format!("/queue/{queue}"), state.given);
+        if !state.entries.iter().take(sent).flatten().any(|entry| entry.goes_to(&destination)) {
+            return false;
+        }
         let entries = state.entries.iter_mut().flatten();
         entries.filter(|entry| entry.goes_to(&destination)).for_each(|entry| entry.suspect = false);
+        if state.declared_otherwise.len() >= MAX_DECLARED_OTHERWISE {
+            state.declared_otherwise.clear(); // Those still in use are learnt again.
+        }
         state.declared_otherwise.insert(destination)
     }
 

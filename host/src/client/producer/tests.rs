@@ -383,3 +383,14 @@ fn a_queue_of_other_arguments_gets_its_messages_without_being_declared() {
     fixture.reconnect();
     assert_eq!((fixture.answered(), to(&fixture)), (vec![], vec!["/amq/queue/q".to_owned()]));
 }
+
+/// A broker that names queues nobody sends to must not be connected to again at once, time after time.
+#[test]
+fn a_queue_is_declared_otherwise_once_and_only_while_something_for_it_is_in_flight() {
+    let fixture = Fixture::connected_to(Flavour::RabbitMq);
+    fixture.send("a");
+    assert!(!fixture.outbox.take_as_existing("q"), "the connection has not got it yet");
+    assert_eq!(fixture.bodies(), ["a"]);
+    assert!(!fixture.outbox.take_as_existing("other"));
+    assert!(fixture.outbox.take_as_existing("q") && !fixture.outbox.take_as_existing("q"));
+}
