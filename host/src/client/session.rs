@@ -13,6 +13,7 @@ mod epoch;
 mod epoch_ack;
 mod goodbye;
 mod ledger;
+mod left;
 mod oversized;
 mod recall;
 mod subscription;
@@ -237,13 +238,17 @@ impl Session {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(ClientError::Decode(DecodeError::Skipped(skipped))) => {
+                    epoch.left.arrived();
                     self.leave_oversized(epoch, *skipped);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             match frame.command {
-                Command::Message => self.deliver(epoch, frame, batch)?,
+                Command::Message => {
+                    epoch.left.arrived();
+                    self.deliver(epoch, frame, batch)?;
+                }
                 Command::Receipt => self.receipt(epoch, frame.headers.get("receipt-id").unwrap_or_default()),
                 // A clean close and a new epoch: on most brokers the connection is dead anyway.
                 Command::Error => return Err(ClientError::Broker(error_text(&frame))),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::oversized::Left;
+use super::left::Left;
 use crate::{client::Connection, delivery::Settle};
 
 pub(super) struct Epoch {
@@ -27,9 +27,7 @@ pub(super) struct Epoch {
     /// Nothing more is taken; once everything taken is settled the session leaves, to come again.
     pub(super) finishing: bool,
     /// Messages over a limit that came and stay with the broker.
-    pub(super) left: Vec<Left>,
-    /// When it was told that they take all of the window.
-    pub(super) full_told: Option<Instant>,
+    pub(super) left: Left,
     /// Since when the receipt of SUBSCRIBE is missing.
     pub(super) began: Instant,
     /// Since when the buffer has been full.
@@ -48,8 +46,7 @@ impl Epoch {
             said_goodbye: false,
             unwanted: false,
             finishing: false,
-            left: Vec::new(),
-            full_told: None,
+            left: Left::default(),
             began: Instant::now(),
             blocked: None,
         }

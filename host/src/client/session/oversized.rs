@@ -9,10 +9,16 @@ use std::collections::HashMap;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, error};
 
-use super::{Session, ack_frame::ack_headers, epoch::Epoch, subscription::AckMode};
+use super::{
+    Session,
+    ack_frame::ack_headers,
+    epoch::Epoch,
+    left::{ALARM, Alarm, Left},
+    subscription::AckMode,
+};
 use crate::{
     client::ClientError,
-    stomp::{Command, Headers, Skipped},
+    stomp::{Command, Skipped},
 };
 
 /// How often the same message is told at most: it comes again with each connection.
@@ -23,37 +29,38 @@ const MAX_TOLD: usize = 1_000;
 const COUNTED_AS: usize = 3;
 /// More room is not made.
 const MAX_ROOM: usize = 512 << 20;
-/// How often it is told that nothing else can come.
-const ALARM: Duration = Duration::from_secs(60);
+/// So many lines tell of single messages in a minute; of others the count is told.
+const MAX_LINES: usize = 50;
 
 /// Which messages were told, and when.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<String, Instant>);
+pub(super) struct Told {
+    messages: HashMap<String, Instant>,
+    /// When the minute began in which so many lines were written.
+    minute: Option<Instant>,
+    lines: usize,
+}
 
 impl Told {
     /// Whether this one is to be told now.
     fn is_due(&mut self, message: &str) -> bool {
         let now = Instant::now();
-        if self.0.len() >= MAX_TOLD {
-            self.0.clear();
+        if self.messages.get(message).is_some_and(|told| now.duration_since(*told) < TELL_AGAIN) {
+            return false;
         }
-        match self.0.get_mut(message) {
-            Some(told) if now.duration_since(*told) < TELL_AGAIN => false,
-            Some(told) => {
-                *told = now;
-                true
-            }
-            None => self.0.insert(message.to_owned(), now).is_none(),
+        if self.minute.is_none_or(|minute| now.duration_since(minute) >= ALARM) {
+            (self.minute, self.lines) = (Some(now), 0);
         }
+        if self.lines >= MAX_LINES {
+            return false;
+        }
+        self.lines += 1;
+        if self.messages.len() >= MAX_TOLD {
+            self.messages.clear();
+        }
+        self.messages.insert(message.to_owned(), now);
+        true
     }
-}
-
-/// One that the broker has outstanding with this connection.
-#[derive(Debug)]
-pub(super) struct Left {
-    headers: Headers,
-    bytes: usize,
-    since: Instant,
 }
 
 impl Session {
@@ -67,7 +74,7 @@ impl Session {
         if epoch.auto {
             return;
         }
-        epoch.left.push(Left { headers: skipped.headers, bytes: skipped.bytes, since: Instant::now() });
+        epoch.left.add(skipped.headers, skipped.bytes, self.subscription.window);
         self.make_room(epoch);
         let flavour = epoch.connection.flavour;
         if flavour.wire_mode(self.subscription.ack_mode) == AckMode::Client {
@@ -97,7 +104,7 @@ impl Session {
         if epoch.auto {
             error!(%server, %queue, id, destination, %error, "lost: a message over a limit of the host, and in ack mode auto \
                    its broker has forgotten it: use ack_mode client-individual");
-        } else if self.told.is_due(&format!("{} {what} {size}", named.unwrap_or_default())) {
+        } else if self.told.is_due(&key(named, epoch.left.count, what, *size)) {
             error!(%server, %queue, id, destination, %error, "a message over a limit of the host stays with its broker \
                    un-acked and takes one place of the window; the others go on: remove it from its queue at the broker, \
                    and have it sent in parts of less than {limit}");
@@ -109,20 +116,26 @@ impl Session {
     /// Tells where such messages leave no room for others, and gives back what RabbitMQ would not leave
     /// outstanding for longer: it closes the channel, and with it everything in work.
     pub(super) fn look_after_oversized(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
-        let Epoch { connection, left, full_told, .. } = epoch;
+        let Epoch { connection, left, .. } = epoch;
         let (server, queue, window) = (&self.options.server, &self.subscription.queue, self.subscription.window);
-        let is_full = match connection.flavour.window_bytes(window, self.room) {
-            Some(bytes) => counted_bytes(left) > bytes,
-            None => left.len() >= window,
+        let (count, is_full) = match connection.flavour.window_bytes(window, self.room) {
+            Some(bytes) => (left.count, counted_bytes(left) > bytes),
+            None => (left.count, left.count >= window),
         };
-        if is_full && full_told.is_none_or(|told| told.elapsed() >= ALARM) {
-            *full_told = Some(Instant::now());
-            error!(%server, %queue, window, "the queue stands still: messages over a limit of the host take all of the window \
-                   until they are removed at the broker");
+        match left.look(is_full) {
+            Some(Alarm::StandsStill) => {
+                error!(%server, %queue, window, count, "the queue stands still: messages over a limit of the host take all \
+                       of the window until they are removed at the broker");
+            }
+            Some(Alarm::KeepsComing) => {
+                error!(%server, %queue, window, count, "messages over a limit of the host take more than the window: remove \
+                       them at the broker");
+            }
+            None => {}
         }
         if connection.flavour.nack_requeues(connection.flavour.wire_mode(self.subscription.ack_mode)) {
-            for left in left.extract_if(.., |left| left.since.elapsed() > self.intake.max_hold()) {
-                let headers = ack_headers(connection.version, &left.headers, self.subscription.id());
+            for headers in left.take_older(self.intake.max_hold()) {
+                let headers = ack_headers(connection.version, &headers, self.subscription.id());
                 connection.put(Command::Nack, headers.into_iter().flatten(), b"")?;
             }
         }
@@ -130,8 +143,17 @@ impl Session {
     }
 }
 
-fn counted_bytes(left: &[Left]) -> usize {
-    left.iter().map(|left| left.bytes).fold(0_usize, usize::saturating_add).saturating_mul(COUNTED_AS)
+fn counted_bytes(left: &Left) -> usize {
+    left.bytes.saturating_mul(COUNTED_AS)
+}
+
+/// By what a message is recognised as told. One that no broker's id names is known by its place among those that
+/// are outstanding, so that several of a size are told, and not again with each connection.
+fn key(named: Option<&str>, place: usize, what: &str, size: usize) -> String {
+    match named {
+        Some(id) => format!("{id} {what} {size}"),
+        None => format!("#{place} {what} {size}"),
+    }
 }
 
 #[cfg(test)]
@@ -144,9 +166,23 @@ mod tests {
         assert!(told.is_due("a") && told.is_due("b") && !told.is_due("a"));
         tokio::time::advance(TELL_AGAIN).await;
         assert!(told.is_due("a") && !told.is_due("a"));
-        for number in 0..10 * MAX_TOLD {
-            assert!(told.is_due(&number.to_string()));
-            assert!(told.0.len() <= MAX_TOLD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_and_memory_are_bounded_whatever_comes() {
+        let (mut told, minutes) = (Told::default(), 10 * MAX_TOLD / MAX_LINES);
+        for minute in 0..minutes {
+            let due = (0..10 * MAX_LINES).filter(|number| told.is_due(&format!("{minute} {number}"))).count();
+            assert_eq!(due, MAX_LINES);
+            assert!(told.messages.len() <= MAX_TOLD);
+            tokio::time::advance(ALARM).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_without_an_id_are_told_each_and_once() {
+        let mut told = Told::default();
+        let mut connection = || (0..7).filter(|place| told.is_due(&key(None, *place, "headers", 1_001))).count();
+        assert_eq!((connection(), connection()), (7, 0));
     }
 }
