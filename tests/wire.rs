@@ -10,6 +10,7 @@ mod probe;
 mod produce;
 mod resend;
 mod settle;
+mod unruly;
 
 use std::{
     net::TcpListener,

@@ -228,6 +228,12 @@ impl Connection {
         self.decoder.is_skipping()
     }
 
+    /// For how long nothing has come, though it was read.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.last_read.elapsed()
+    }
+
     /// Appends a frame to the output; [`Connection::progress`] writes it.
     ///
     /// # Errors

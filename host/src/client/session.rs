@@ -278,17 +278,19 @@ impl Session {
     }
 
     fn receipt(&self, epoch: &mut Epoch, id: &str) {
-        if id == UNSUBSCRIBED {
-            epoch.unsubscribed = true;
-        } else if id == GOODBYE {
-            (epoch.unsubscribed, epoch.said_goodbye) = (true, true);
-        } else if id == SUBSCRIBED {
-            epoch.subscribed = true;
-            self.state.send_replace(SessionState::Subscribed);
-            info!(server = %self.options.server, queue = %self.subscription.queue, peer = %epoch.connection.peer,
-                  broker = ?epoch.connection.flavour, window = self.subscription.window, "subscribed");
-        } else {
-            self.acks.receipt(id);
+        match id {
+            UNSUBSCRIBED if epoch.asked.contains(&Command::Unsubscribe) => epoch.unsubscribed = true,
+            GOODBYE if epoch.asked.contains(&Command::Disconnect) => {
+                (epoch.unsubscribed, epoch.said_goodbye) = (true, true);
+            }
+            SUBSCRIBED if !epoch.subscribed => {
+                epoch.subscribed = true;
+                self.state.send_replace(SessionState::Subscribed);
+                info!(server = %self.options.server, queue = %self.subscription.queue, peer = %epoch.connection.peer,
+                      broker = ?epoch.connection.flavour, window = self.subscription.window, "subscribed");
+            }
+            // Also what nobody asked for: it means nothing.
+            _ => self.acks.receipt(id),
         }
     }
 
@@ -303,6 +305,7 @@ impl Session {
         }
         self.report_blocked(epoch, reading);
         self.look_after_oversized(epoch)?;
+        self.look_after_skip(epoch)?;
         // Receipts may stand behind what is not read, or is read past.
         let reading = reading && !epoch.connection.is_skipping();
         let silent = |what| Err(ClientError::Silent { what, limit: RECEIPT_LIMIT });
@@ -338,8 +341,8 @@ impl Session {
         if !epoch.auto {
             self.state.send_replace(SessionState::Quiet);
         }
-        let frames = goodbye::at_drain(epoch.auto, self.subscription.durable.is_some());
-        self.put_leaving(&mut epoch.connection, frames)
+        epoch.asked = goodbye::at_drain(epoch.auto, self.subscription.durable.is_some());
+        self.put_leaving(&mut epoch.connection, epoch.asked)
     }
 
     /// Writes the last ACKs and leaves so that no broker loses them: RabbitMQ forgets ACKs of a

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::left::Left;
-use crate::{client::Connection, delivery::Settle};
+use crate::{client::Connection, delivery::Settle, stomp::Command};
 
 pub(super) struct Epoch {
     pub(super) connection: Connection,
@@ -18,6 +18,8 @@ pub(super) struct Epoch {
     pub(super) subscribed: bool,
     /// Nothing more is taken.
     pub(super) draining: bool,
+    /// What was asked of the broker when nothing more was taken.
+    pub(super) asked: &'static [Command],
     /// UNSUBSCRIBE or DISCONNECT has been answered: nothing more comes.
     pub(super) unsubscribed: bool,
     /// DISCONNECT has been answered: the connection is of no further use.
@@ -28,6 +30,8 @@ pub(super) struct Epoch {
     pub(super) finishing: bool,
     /// Messages over a limit that came and stay with the broker.
     pub(super) left: Left,
+    /// Since when one has been read past, or when that was told.
+    pub(super) skip_told: Option<Instant>,
     /// Since when the receipt of SUBSCRIBE is missing.
     pub(super) began: Instant,
     /// Since when the buffer has been full.
@@ -42,11 +46,13 @@ impl Epoch {
             auto,
             subscribed: false,
             draining: false,
+            asked: &[],
             unsubscribed: false,
             said_goodbye: false,
             unwanted: false,
             finishing: false,
             left: Left::default(),
+            skip_told: None,
             began: Instant::now(),
             blocked: None,
         }

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use tokio::time::{Duration, Instant};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{
-    Session,
+    RECEIPT_LIMIT, Session,
     ack_frame::ack_headers,
     epoch::Epoch,
     left::{ALARM, Alarm, Left},
@@ -138,6 +138,23 @@ impl Session {
                 let headers = ack_headers(connection.version, &headers, self.subscription.id());
                 connection.put(Command::Nack, headers.into_iter().flatten(), b"")?;
             }
+        }
+        Ok(())
+    }
+
+    /// Until the message that is read past has ended, nothing else comes: it must go on coming itself.
+    pub(super) fn look_after_skip(&self, epoch: &mut Epoch) -> Result<(), ClientError> {
+        if !epoch.connection.is_skipping() {
+            epoch.skip_told = None;
+            return Ok(());
+        }
+        if epoch.connection.silent_for() > RECEIPT_LIMIT {
+            return Err(ClientError::Silent { what: "rest of a message over a limit", limit: RECEIPT_LIMIT });
+        }
+        if epoch.skip_told.get_or_insert_with(Instant::now).elapsed() >= ALARM {
+            epoch.skip_told = Some(Instant::now());
+            warn!(server = %self.options.server, queue = %self.subscription.queue, "still reading past a message over a \
+                  limit of the host: nothing else comes over this connection meanwhile");
         }
         Ok(())
     }
