@@ -128,6 +128,22 @@ impl Peer {
         Ok(self.stream.write_all(bytes)?)
     }
 
+    /// Sends what the client takes of this, without ever reading; stops when it takes nothing for that long. Returns
+    /// what is left.
+    pub fn send_unread<'a>(&mut self, bytes: &'a [u8], patience: Duration) -> Result<&'a [u8]> {
+        self.stream.set_write_timeout(Some(patience))?;
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.stream.write(left) {
+                Ok(count) => left = &left[count..],
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.stream.set_write_timeout(None)?;
+        Ok(left)
+    }
+
     /// Waits until the client has closed; fails when it sends a frame instead.
     pub fn wait_closed(&mut self) -> Result<()> {
         match self.receive()? {

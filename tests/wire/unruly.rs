@@ -1,8 +1,37 @@
 //! Brokers that break the rules on purpose: the client stays within its bounds, and goes on.
 
-use super::{Consumer, PLAIN, listen, subscribed, subscription};
+use super::{Consumer, PLAIN, QUIET, listen, subscribed, subscription};
 use crate::harness::peer::Peer;
-use stompbox::client::SessionState;
+use stompbox::client::{AckMode, SessionState, Subscription};
+
+const RABBITMQ: &[(&str, &str)] = &[("version", "1.2"), ("server", "RabbitMQ/3.10.8")];
+
+/// In ack mode auto the session writes the ACKs of what it has read first: meanwhile it does not read on for ever.
+#[test]
+fn a_peer_that_never_reads_is_not_read_for_ever() {
+    let (listener, options) = listen();
+    let consumer = Consumer::start(options, Subscription { ack_mode: AckMode::Auto, ..subscription() });
+    let mut peer = subscribed(&listener, RABBITMQ);
+    let ack = "k".repeat(60_000);
+    let message = format!("MESSAGE\nmessage-id:1\nack:{ack}\n\nbody\0");
+    // Far more than the kernel holds of both directions.
+    let all = (64 << 20) / message.len();
+    let (mut whole, mut left) = (0, "".as_bytes());
+    while whole < all && left.is_empty() {
+        left = peer.send_unread(message.as_bytes(), QUIET).unwrap();
+        whole += 1;
+    }
+    assert!(!left.is_empty(), "{} MiB were read, and no ACK could be written", (whole * message.len()) >> 20);
+    // Nothing is lost of it, nor is the connection. No receipt: it would stand within the message.
+    for number in 0..whole {
+        if number + 1 == whole {
+            peer.send_raw(left).unwrap();
+        }
+        assert_eq!(peer.expect("ACK").unwrap().header("id"), Some(ack.as_str()));
+    }
+    (0..whole).for_each(|_| assert_eq!(&*consumer.take().message.body, b"body"));
+    peer.stays_quiet(QUIET).unwrap();
+}
 
 /// Receipts that nobody asked for change nothing, however often they come.
 #[test]

@@ -29,6 +29,8 @@ use crate::stomp::{Command, DecodeError, Decoder, EncodeError, Frame, FrameLimit
 
 /// Room asked for each read: a slice of it stays with every message until it is settled.
 const READ_BYTES: usize = 64 << 10;
+/// How much is read ahead while a flush waits for the peer to read.
+const READ_AHEAD: usize = 1 << 20;
 /// How long TLS, and then the answer to CONNECT, may take.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// A line end leaves at least this often: Artemis closes connections that are silent for 60 s, also
@@ -257,13 +259,19 @@ impl Connection {
         poll_fn(|cx| self.poll_progress(cx, read)).await
     }
 
-    /// Writes everything that was put; reads what arrives meanwhile, so that no peer waits for us.
+    /// Writes everything that was put; reads what arrives meanwhile, so that no peer waits for us. Nothing takes
+    /// frames off it here, so it reads only so much ahead.
     ///
     /// # Errors
     /// The socket failed, or the peer closed it.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
+        let full = self.input.len().saturating_add(READ_AHEAD);
         while !self.output.is_empty() || self.unflushed {
-            self.progress(true).await?;
+            let reading = self.input.len() < full;
+            self.progress(reading).await?;
+            if !reading {
+                self.last_read = Instant::now(); // As in `beat`.
+            }
         }
         Ok(())
     }
