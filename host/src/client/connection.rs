@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 use tracing::info;
 
-use self::login::Login;
+use self::login::{Login, Secret};
 use super::{
     Address, ClientError, ConnectOptions, Flavour, address, error_text, stream::Stream, tls, wiretap::Wiretap,
 };
@@ -63,6 +63,7 @@ pub struct Connection {
     last_read: Instant,
     last_write: Instant,
     wiretap: Option<Wiretap>,
+    secret: Secret,
 }
 
 impl Connection {
@@ -119,7 +120,7 @@ impl Connection {
                 .map_err(|_| refused("no answer to the TLS handshake: is this its TLS port?".to_owned()))?
                 .map_err(|error| refused(explained(&error).unwrap_or_else(|| tls::unexplained(&error))))?,
         };
-        let mut connection = Self::new(stream, peer, options);
+        let mut connection = Self::new(stream, peer, options, login);
         match timeout(HANDSHAKE, connection.handshake(options, login)).await {
             Err(_) => Err(ClientError::Silent { what: "answer to CONNECT", limit: HANDSHAKE }),
             // In TLS 1.3 a refused client certificate shows only here.
@@ -129,7 +130,7 @@ impl Connection {
         }
     }
 
-    fn new(stream: Stream, peer: SocketAddr, options: &ConnectOptions) -> Self {
+    fn new(stream: Stream, peer: SocketAddr, options: &ConnectOptions, login: &Login) -> Self {
         let now = Instant::now();
         if options.verbose {
             info!(server = %options.server, %peer, tls = stream.security(), "connected");
@@ -148,6 +149,7 @@ impl Connection {
             last_read: now,
             last_write: now,
             wiretap: options.verbose.then(|| Wiretap::new(peer)),
+            secret: Secret::new(login.passcode.as_deref()),
         }
     }
 
@@ -167,13 +169,12 @@ impl Connection {
         let handshake = |detail| ClientError::Handshake { address: self.peer.to_string(), detail };
         match frame.command {
             Command::Connected => {}
-            Command::Error => {
-                return Err(handshake(format!("it refuses the login: {}", error_text(&login.hidden(&frame)))));
-            }
+            Command::Error => return Err(handshake(format!("it refuses the login: {}", error_text(&frame)))),
             other => return Err(handshake(format!("it answers CONNECT with {other}"))),
         }
         let offered = frame.headers.get("version");
-        self.version = Version::parse(offered).ok_or_else(|| handshake(format!("it wants version {offered:?}")))?;
+        self.version = Version::parse(offered)
+            .ok_or_else(|| handshake(format!("it wants version {:?}", offered.map(|text| self.secret.hide(text)))))?;
         self.decoder.set_version(self.version);
         self.flavour = Flavour::of(frame.headers.get("server"));
         self.agree_heartbeats(options, frame.headers.get("heart-beat"));
@@ -207,12 +208,13 @@ impl Connection {
         }
     }
 
-    /// The next frame of what was already read.
+    /// The next frame of what was already read: here alone text of the broker comes in, without the passcode.
     ///
     /// # Errors
     /// The peer does not send STOMP.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ClientError> {
-        let frame = self.decoder.decode(&mut self.input)?;
+        let frame = self.decoder.decode(&mut self.input).map_err(|error| self.secret.hide_in_error(error))?;
+        let frame = frame.map(|frame| self.secret.hide_in_frame(frame));
         if let (Some(frame), Some(wiretap)) = (&frame, &self.wiretap) {
             wiretap.read(frame);
         }
