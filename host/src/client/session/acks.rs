@@ -49,6 +49,9 @@ pub(super) struct State {
     pub(super) mode: AckMode,
     /// The host acknowledges in the broker's place.
     stands_in: bool,
+    /// How many it has acknowledged so on this connection, and how many of these the broker has confirmed.
+    stood_in: u64,
+    stood_in_confirmed: u64,
     /// ACK or NACK, and of what.
     pub(super) staged: Vec<(Command, Arc<Message>)>,
     /// Empty between calls.
@@ -86,6 +89,8 @@ impl Acks {
             flavour: Flavour::Unknown,
             mode: subscription.ack_mode,
             stands_in: false,
+            stood_in: 0,
+            stood_in_confirmed: 0,
             staged: Vec::new(),
             due: Vec::new(),
             ended: 0,
@@ -144,7 +149,9 @@ impl Acks {
         state.awaited = None;
         let Some(epoch) = state.epoch.take() else {
             state.staged.clear();
-            return 0;
+            // Processed in any case; Artemis does not mark all of what it delivers again.
+            let (acked, known) = (mem::take(&mut state.stood_in), mem::take(&mut state.stood_in_confirmed));
+            return if confirmed { 0 } else { usize::try_from(acked - known).unwrap_or(usize::MAX) };
         };
         state.leave = false;
         state.ended = 0;
@@ -184,6 +191,7 @@ impl Acks {
         if state.mode == AckMode::Auto {
             if state.stands_in {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
+                state.stood_in += batch.len() as u64;
             }
             return state.stands_in;
         }
@@ -206,7 +214,7 @@ impl Acks {
         let staged = mem::take(&mut state.staged);
         let receipt = (state.awaited.is_none() && !staged.is_empty()).then(|| {
             state.receipts += 1;
-            let acked = state.ledger.acked();
+            let acked = if state.stands_in { state.stood_in } else { state.ledger.acked() };
             state.awaited = Some(Awaited { number: state.receipts, since: Instant::now(), acked });
             format!("ack-{}", state.receipts)
         });
@@ -247,7 +255,11 @@ impl Acks {
         let mut state = self.lock();
         let is_awaited = |awaited: &Awaited| id.strip_prefix("ack-") == Some(awaited.number.to_string().as_str());
         if let Some(awaited) = state.awaited.take_if(|awaited| is_awaited(awaited)) {
-            state.ledger.confirm(awaited.acked);
+            if state.stands_in {
+                state.stood_in_confirmed = awaited.acked;
+            } else {
+                state.ledger.confirm(awaited.acked);
+            }
         }
     }
 
@@ -289,6 +301,7 @@ impl std::hash::Hash for State {
         (self.epoch, self.epochs, self.ended, self.outstanding, self.leave).hash(state);
         self.staged.iter().for_each(|(command, message)| (*command == Command::Ack, message).hash(state));
         self.awaited.as_ref().map(|awaited| awaited.acked).hash(state);
+        (self.stood_in, self.stood_in_confirmed).hash(state);
         (&self.ledger, &self.recall, &self.released).hash(state);
     }
 }
