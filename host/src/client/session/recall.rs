@@ -98,6 +98,7 @@ impl Recall {
 
     fn settle(&mut self, message: &Message, late: bool) {
         let Some(id) = self.flavour.stable_id(message.id()) else { return };
+        self.forget(id);
         self.known.insert(id.to_owned(), Known { print: print(message), standing: Standing::Settled { late } });
         self.settled.push_back(id.to_owned());
         if self.settled.len() > self.keep
@@ -107,6 +108,17 @@ impl Recall {
             self.unreturned += usize::from(*late);
             self.known.remove(&oldest);
         }
+    }
+
+    /// Takes one out. Brokers deliver again in the order of delivery, so its place is found near the front.
+    fn forget(&mut self, id: &str) -> Option<Known> {
+        let known = self.known.remove(id)?;
+        if let Standing::Settled { .. } = known.standing
+            && let Some(place) = self.settled.iter().position(|settled| settled == id)
+        {
+            self.settled.remove(place);
+        }
+        Some(known)
     }
 
     /// How many have been settled after their connection was gone and have not come again, of those that are
@@ -129,7 +141,7 @@ impl Recall {
             None => Seen::Unknown,
             Some(Standing::InWork { .. }) => Seen::InWork,
             Some(Standing::Settled { .. }) => {
-                self.known.remove(id);
+                self.forget(id);
                 Seen::Settled
             }
         }
@@ -294,6 +306,22 @@ mod tests {
                 .remember(2, Remains { settled: vec![message(&number.to_string())], in_work: vec![], unrecognised: 0 });
         }
         assert_eq!((recall.known.len(), recall.settled.len()), (KEEP + 1, KEEP));
+    }
+
+    /// A broker that takes no ACK delivers the same again on each connection.
+    #[test]
+    fn what_comes_again_and_again_is_recognised_each_time() {
+        let mut recall = recall();
+        let ids: Vec<String> = (0..KEEP * 2 / 3).map(|number| number.to_string()).collect();
+        for connection in 1..10 {
+            let settled = ids.iter().map(|id| message(id)).collect();
+            recall.remember(connection, Remains { settled, ..Remains::default() });
+            for id in &ids {
+                let again = delivery(id, "body", "true").message.clone();
+                assert_eq!(recall.seen(&again), Seen::Settled, "{id} on connection {connection}");
+            }
+        }
+        assert_eq!(recall.settled, ["done"]);
     }
 
     /// A broker may have more outstanding than the window says, and none of its receipts may have come.
