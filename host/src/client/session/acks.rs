@@ -49,9 +49,6 @@ pub(super) struct State {
     pub(super) mode: AckMode,
     /// The host acknowledges in the broker's place.
     stands_in: bool,
-    /// How many it has acknowledged so on this connection, and how many of these the broker has confirmed.
-    stood_in: u64,
-    stood_in_confirmed: u64,
     /// ACK or NACK, and of what.
     pub(super) staged: Vec<(Command, Arc<Message>)>,
     /// Empty between calls.
@@ -89,8 +86,6 @@ impl Acks {
             flavour: Flavour::Unknown,
             mode: subscription.ack_mode,
             stands_in: false,
-            stood_in: 0,
-            stood_in_confirmed: 0,
             staged: Vec::new(),
             due: Vec::new(),
             ended: 0,
@@ -132,6 +127,7 @@ impl Acks {
         state.outstanding = 0;
         state.leave = false;
         if mode == AckMode::Auto {
+            state.ledger = Ledger::default();
             return Arc::new(AutoAck { repeats: stands_in });
         }
         state.epochs += 1;
@@ -150,8 +146,8 @@ impl Acks {
         let Some(epoch) = state.epoch.take() else {
             state.staged.clear();
             // Processed in any case; Artemis does not mark all of what it delivers again.
-            let (acked, known) = (mem::take(&mut state.stood_in), mem::take(&mut state.stood_in_confirmed));
-            return if confirmed { 0 } else { usize::try_from(acked - known).unwrap_or(usize::MAX) };
+            let ledger = mem::take(&mut state.ledger);
+            return if confirmed { 0 } else { ledger.close().unrecognised };
         };
         state.leave = false;
         state.ended = 0;
@@ -191,7 +187,7 @@ impl Acks {
         if state.mode == AckMode::Auto {
             if state.stands_in {
                 state.staged.extend(batch.iter().map(|delivery| (Command::Ack, delivery.message.clone())));
-                state.stood_in += batch.len() as u64;
+                state.ledger.acknowledge(batch.len());
             }
             return state.stands_in;
         }
@@ -214,8 +210,8 @@ impl Acks {
         let staged = mem::take(&mut state.staged);
         let receipt = (state.awaited.is_none() && !staged.is_empty()).then(|| {
             state.receipts += 1;
-            let acked = if state.stands_in { state.stood_in } else { state.ledger.acked() };
-            state.awaited = Some(Awaited { number: state.receipts, since: Instant::now(), acked });
+            state.awaited =
+                Some(Awaited { number: state.receipts, since: Instant::now(), acked: state.ledger.acked() });
             format!("ack-{}", state.receipts)
         });
         state.outstanding = state.outstanding.saturating_sub(mem::take(&mut state.ended));
@@ -255,11 +251,7 @@ impl Acks {
         let mut state = self.lock();
         let is_awaited = |awaited: &Awaited| id.strip_prefix("ack-") == Some(awaited.number.to_string().as_str());
         if let Some(awaited) = state.awaited.take_if(|awaited| is_awaited(awaited)) {
-            if state.stands_in {
-                state.stood_in_confirmed = awaited.acked;
-            } else {
-                state.ledger.confirm(awaited.acked);
-            }
+            state.ledger.confirm(awaited.acked);
         }
     }
 
@@ -301,7 +293,6 @@ impl std::hash::Hash for State {
         (self.epoch, self.epochs, self.ended, self.outstanding, self.leave).hash(state);
         self.staged.iter().for_each(|(command, message)| (*command == Command::Ack, message).hash(state));
         self.awaited.as_ref().map(|awaited| awaited.acked).hash(state);
-        (self.stood_in, self.stood_in_confirmed).hash(state);
         (&self.ledger, &self.recall, &self.released).hash(state);
     }
 }

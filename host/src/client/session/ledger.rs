@@ -82,6 +82,11 @@ impl Ledger {
         }
     }
 
+    /// So many were acknowledged as they came, before any lane had them.
+    pub(super) fn acknowledge(&mut self, count: usize) {
+        self.acked += count as u64;
+    }
+
     /// Nobody will settle this delivery.
     pub(super) fn drop(&mut self, number: u64) {
         if self.cumulative {
