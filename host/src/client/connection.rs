@@ -213,10 +213,12 @@ impl Connection {
     /// # Errors
     /// The peer does not send STOMP.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ClientError> {
-        let frame = self.decoder.decode(&mut self.input).map_err(|error| self.secret.hide_in_error(error))?;
-        let frame = frame.map(|frame| self.secret.hide_in_frame(frame));
-        if let (Some(frame), Some(wiretap)) = (&frame, &self.wiretap) {
-            wiretap.read(frame);
+        let mut frame = self.decoder.decode(&mut self.input).map_err(|error| self.secret.hide_in_error(error))?;
+        if let Some(frame) = &mut frame {
+            self.secret.hide_in_frame(frame);
+            if let Some(wiretap) = &self.wiretap {
+                wiretap.read(frame);
+            }
         }
         Ok(frame)
     }

@@ -1,8 +1,8 @@
 //! What the kernel knows of a TCP connection: whether the other machine still answers.
 //!
-//! Asked through [`super::Connection`] by [`super::producer`] when receipts have been missing for long. A broker that holds its senders back looks like
-//! one that is gone to everything above TCP; but its kernel answers each probe, and that of a lost machine answers none.
-//! Linux tells in `/proc/net/tcp` how often it has tried in vain (proc_pid_net(5)); elsewhere nothing is known.
+//! Asked through [`super::Connection`] by [`super::producer`] when receipts have been missing for long. A broker that
+//! holds its senders back looks like one that is gone to everything above TCP; but its kernel answers each probe, and
+//! that of a lost machine answers none. Linux tells in `/proc/net/tcp` how often it has tried in vain (proc_pid_net(5)); elsewhere nothing is known.
 
 use std::{fs, net::SocketAddr};
 

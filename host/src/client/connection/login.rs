@@ -73,18 +73,18 @@ impl Secret {
         }
     }
 
-    /// An ERROR without it; other frames are not told.
-    pub(super) fn hide_in_frame(&self, frame: Frame) -> Frame {
+    /// Takes it out of an ERROR; other frames are not told.
+    pub(super) fn hide_in_frame(&self, frame: &mut Frame) {
         if frame.command != Command::Error || self.forms.is_empty() {
-            return frame;
+            return;
         }
         // What names the frame that is refused is compared, not told.
         let headers = frame.headers.iter().map(|(name, value)| match name {
             "receipt-id" => (name, value.to_owned()),
             _ => (name, self.hide(value)),
         });
-        let body = self.hide(&String::from_utf8_lossy(&frame.body));
-        Frame { command: frame.command, headers: headers.collect(), body: body.into() }
+        frame.headers = headers.collect();
+        frame.body = self.hide(&String::from_utf8_lossy(&frame.body)).into();
     }
 
     /// An error without it: these quote what is no frame.
@@ -153,8 +153,9 @@ mod tests {
     #[test]
     fn what_names_a_refused_send_stays() {
         let headers = [("receipt-id", "t-1234"), ("message", "no 1234")];
-        let hidden = Secret::new(Some("1234")).hide_in_frame(Frame::new(Command::Error, headers, "1234!".into()));
+        let mut frame = Frame::new(Command::Error, headers, "1234!".into());
+        Secret::new(Some("1234")).hide_in_frame(&mut frame);
         let expected = [("receipt-id", "t-1234"), ("message", "no ***")];
-        assert_eq!(hidden, Frame::new(Command::Error, expected, "***!".into()));
+        assert_eq!(frame, Frame::new(Command::Error, expected, "***!".into()));
     }
 }
