@@ -240,6 +240,7 @@ impl Running {
             guest: generation.spec.counters.clone(),
             in_work,
             unconfirmed: settler.unconfirmed.clone(),
+            stage: Arc::default(),
         })
     }
 
@@ -252,6 +253,7 @@ impl Running {
             guest: source.generation.spec.counters.clone(),
             in_work: TaskTracker::new(),
             unconfirmed: Arc::default(),
+            stage: Arc::default(),
         };
         self.lanes.push(thread::Builder::new().name(source.name.to_string()).spawn(move || source.run())?);
         Ok(status)

@@ -39,6 +39,7 @@ pub mod retry;
 pub mod generation;
 pub mod lane;
 pub mod source;
+pub mod stage;
 
 pub mod sandbox;
 
@@ -54,6 +55,7 @@ pub mod spool;
 pub mod state_dir;
 
 pub mod admin;
+pub mod control;
 pub mod metrics;
 pub mod shutdown;
 

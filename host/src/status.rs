@@ -19,6 +19,7 @@ use crate::{
     metrics::{Counter, ProcessorMetrics},
     sandbox::Counters,
     settle::Unconfirmed,
+    stage::Stage,
     telemetry::Logs,
 };
 
@@ -50,6 +51,8 @@ pub struct ProcessorStatus {
     pub in_work: TaskTracker,
     /// What it sent that the broker has not answered.
     pub unconfirmed: Arc<Unconfirmed>,
+    /// The generations that its lanes run.
+    pub stage: Arc<Stage>,
 }
 
 /// One queue that is read.
