@@ -9,6 +9,7 @@
 )]
 
 mod ack_modes;
+mod admin;
 mod brokers;
 mod check;
 mod compiling;

@@ -1,49 +1,77 @@
-//! `admin.listen`: is the process alive, is it ready, what did it do.
+//! `admin.listen`: is the process alive, is it ready, what did it do; and what operators ask of it.
 //!
-//! Started by [`crate::app`], asked by service managers and monitoring. It reads [`Status`] and changes
-//! nothing. A client that is slow or evil costs one of a few connections for a few seconds, and a lane
-//! never.
+//! Started by [`crate::app`], asked by service managers, monitoring and the commands of operators. It reads
+//! [`Status`] and [`Audit`], and hands what shall be changed to [`Control`]: it changes nothing itself. A client that
+//! is slow or evil costs one of a few connections for a few seconds, and a lane never.
 
+mod api;
+mod connection;
+mod guard;
 mod page;
+mod report;
+mod token;
 
 use std::{
-    future::Future,
     io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
+    path::PathBuf,
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
     Json, Router,
     extract::State,
     http::{HeaderValue, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::json;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::AbortHandle,
-    time::{Sleep, sleep},
+use tokio::{sync::Semaphore, task::AbortHandle};
+
+pub use self::token::read_token;
+
+use self::{
+    api::Refusal,
+    connection::{Bounded, Life},
 };
+use crate::{audit::Audit, control::Control, status::Status, version};
 
-use crate::{status::Status, version};
-
-/// Connections at once; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 64;
-/// How long one may last: each answers one request.
+/// How long a connection may last that only asks, and how long a request may take to come.
 const MAX_LIFE: Duration = Duration::from_secs(2);
+
+/// Requests for changes at once; those who watch have as many connections for themselves.
+const MAX_CHANGES: usize = 32;
 
 /// An address that is taken, not served yet.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
+}
+
+/// What is served.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What there is to know.
+    pub status: Arc<Status>,
+    /// What was changed.
+    pub audit: Arc<Audit>,
+    /// Where changes are asked for.
+    pub control: Control,
+    /// The file with the token that /v1 asks for.
+    pub token_file: Option<PathBuf>,
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+struct Shared {
+    served: Served,
+    started: Instant,
+    /// Whether only this machine can ask.
+    loopback: bool,
+    /// Places for requests whose answers take long.
+    changes: Semaphore,
 }
 
 impl Admin {
@@ -67,22 +95,30 @@ impl Admin {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn serve(self, status: Arc<Status>) -> io::Result<AbortHandle> {
+    pub fn serve(self, served: Served) -> io::Result<AbortHandle> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        tracing::info!(listen = %listener.local_addr()?, "answering /healthz, /readyz and /metrics");
-        let listener = Bounded { listener, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
-        let serving = axum::serve(listener, router(status));
+        let address = listener.local_addr()?;
+        tracing::info!(listen = %address, "answering /healthz, /readyz, /metrics and /v1");
+        served.token_file.iter().for_each(|file| token::warn_of_readers(file));
+        let loopback = address.ip().to_canonical().is_loopback();
+        let changes = Semaphore::new(MAX_CHANGES);
+        let router = router(Arc::new(Shared { served, started: Instant::now(), loopback, changes }));
+        let service = router.into_make_service_with_connect_info::<Life>();
+        let serving = axum::serve(Bounded::new(listener), service);
         Ok(tokio::spawn(async move { serving.await }).abort_handle())
     }
 }
 
-fn router(status: Arc<Status>) -> Router {
+fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .merge(api::router().route_layer(from_fn_with_state(shared.clone(), guard::admit)))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .layer(map_response(last_of_its_connection))
-        .with_state(status)
+        .with_state(shared)
 }
 
 async fn last_of_its_connection(mut response: Response) -> Response {
@@ -90,78 +126,28 @@ async fn last_of_its_connection(mut response: Response) -> Response {
     response
 }
 
+async fn nothing_here() -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, "there is nothing here: /v1/openapi.json tells what there is".to_owned())
+}
+
+async fn not_so() -> Refusal {
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, "changes are asked for by POST, all else by GET".to_owned())
+}
+
 async fn healthz() -> impl IntoResponse {
     Json(json!({"status": "alive", "version": version::STOMPBOX, "wasmtime": version::WASMTIME}))
 }
 
-async fn readyz(State(status): State<Arc<Status>>) -> impl IntoResponse {
-    let missing = status.missing();
+async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let missing = shared.served.status.missing();
     let code = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"ready": missing.is_empty(), "missing": missing})))
 }
 
-async fn metrics(State(status): State<Arc<Status>>) -> Response {
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match page::render(&status) {
+    match page::render(&shared.served) {
         Ok(page) => ([(header::CONTENT_TYPE, TYPE)], page).into_response(),
         Err(std::fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// Takes a few connections, each for a while.
-struct Bounded {
-    listener: tokio::net::TcpListener,
-    slots: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Brief;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Brief, SocketAddr) {
-        let slot = self.slots.clone().acquire_owned().await.ok();
-        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
-        (Brief { stream, end: Box::pin(sleep(MAX_LIFE)), _slot: slot }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that ends in time, whatever its peer does.
-struct Brief {
-    stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Brief {
-    /// The stream, while there is time.
-    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(Pin::new(&mut self.stream)),
-        }
-    }
-}
-
-impl AsyncRead for Brief {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?.poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Brief {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.in_time(cx)?.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?.poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?.poll_shutdown(cx)
     }
 }

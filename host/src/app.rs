@@ -161,7 +161,8 @@ impl Prepared {
     /// The `state_dir` or `admin.listen` cannot be had, or the system refuses a thread.
     pub fn start(self) -> Result<Running, StartError> {
         let state = State::open(self.config.state_dir.as_deref(), self.lanes())?;
-        let admin = self.config.admin.map(|admin| Admin::bind(admin.listen)).transpose().map_err(StartError::Admin)?;
+        let admin = self.config.admin.as_ref().map(|admin| Admin::bind(admin.listen));
+        let admin = admin.transpose().map_err(StartError::Admin)?;
         let (consume, consuming) = watch::channel(Phase::Run);
         let (send, sending) = watch::channel(Phase::Run);
         let mut wiring = Wiring::new(&self.config, consuming, sending, &state);
@@ -191,8 +192,8 @@ impl Prepared {
         running.connect(wiring, &self.config, &mut status);
         running.state = state;
         running.status = Arc::new(status);
-        running.admin =
-            admin.map(|admin| admin.serve(running.status.clone())).transpose().map_err(StartError::Admin)?;
+        let served = running.state.served(&running.status, self.config.admin);
+        running.admin = admin.map(|admin| admin.serve(served)).transpose().map_err(StartError::Admin)?;
         Ok(running)
     }
 
@@ -236,6 +237,7 @@ impl Running {
         Ok(ProcessorStatus {
             name: processor.name.clone(),
             vo: processor.vo.clone().unwrap_or_default(),
+            in_queue: processor.in_queue.clone(),
             metrics: settler.metrics.clone(),
             guest: generation.spec.counters.clone(),
             in_work,
@@ -249,6 +251,7 @@ impl Running {
         let status = ProcessorStatus {
             name: source.name.clone(),
             vo: processor.vo.clone().unwrap_or_default(),
+            in_queue: processor.in_queue.clone(),
             metrics: source.metrics.clone(),
             guest: source.generation.spec.counters.clone(),
             in_work: TaskTracker::new(),

@@ -76,10 +76,12 @@ pub struct Config {
 }
 
 /// Where the host answers operators and monitoring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// A file with the token that /v1 asks for; none: loopback alone, without a login.
+    pub token_file: Option<PathBuf>,
 }
 
 /// A configuration and what is doubtful about it.
@@ -98,17 +100,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] when the file cannot be read, is not JSON or is not valid.
     pub fn load(file: &Path, strict: bool) -> Result<Loaded, ConfigError> {
-        let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
-            file: file.to_owned(),
-            reason: reason(file, &source),
-            source,
-        })?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            ConfigError::NotUtf8 { file: file.to_owned(), line }
-        })?;
-        Self::parse(text, file, strict, &|name| std::env::var(name).ok())
+        Self::parse(&text_of(file)?, file, strict, &|name| std::env::var(name).ok())
     }
 
     /// Reads the text of `file`, which is not opened: it is for messages and relative paths.
@@ -121,17 +113,8 @@ impl Config {
         strict: bool,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Loaded, ConfigError> {
-        let report = RefCell::new(Report { strict, ..Report::default() });
-        let tree = document::read(text, file, &report)?;
-        let base = file.parent().unwrap_or(Path::new(""));
-        let scope = Scope { base, env, report: &report };
-        let config = Fields::read(String::new(), &tree, &scope, Self::read);
-        let Report { problems, warnings, .. } = report.into_inner();
-        if problems.is_empty() {
-            Ok(Loaded { config, warnings })
-        } else {
-            Err(ConfigError::Invalid { file: file.to_owned(), problems, warnings })
-        }
+        let (config, warnings) = read_text(text, file, strict, env, Self::read)?;
+        Ok(Loaded { config, warnings })
     }
 
     /// The processors that are to run: enabled, and so is the queue they read, if any.
@@ -246,16 +229,72 @@ impl Config {
 }
 
 impl Admin {
+    /// Reads the `admin` of a file and nothing else of it: those who ask a host need neither the environment nor the
+    /// files that it runs with, and another part may be half written.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, is not JSON, or its `admin` is not valid.
+    pub fn load(file: &Path) -> Result<Option<Self>, ConfigError> {
+        let read = |fields: &Fields<'_>| fields.nested("admin", Self::read).flatten();
+        match read_text(&text_of(file)?, file, false, &|_| None, read) {
+            Ok((admin, _)) => Ok(admin),
+            // Of the rest every key is unknown here.
+            Err(ConfigError::Invalid { file, problems, .. }) => {
+                Err(ConfigError::Invalid { file, problems, warnings: Vec::new() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn read(fields: &Fields<'_>) -> Option<Self> {
         let listen = fields.required("listen");
+        let token_file = fields.file("token_file");
         let address: Option<SocketAddr> = listen.parse().ok();
         match address {
             None if listen.is_empty() => {}
             None => fields.error("listen", "must be address:port, such as \"127.0.0.1:9613\""),
-            Some(address) if address.ip().is_loopback() => {}
-            Some(_) => fields.warn("listen", "can be reached from other machines without a login"),
+            Some(address) if address.ip().to_canonical().is_loopback() || token_file.is_some() => {}
+            Some(_) => fields.warn(
+                "listen",
+                "can be reached from other machines: /healthz, /readyz and /metrics are open to them, and /v1 answers \
+                 nobody until there is a \"token_file\"",
+            ),
         }
-        address.map(|listen| Self { listen })
+        address.map(|listen| Self { listen, token_file })
+    }
+}
+
+/// The text of a file.
+fn text_of(file: &Path) -> Result<String, ConfigError> {
+    let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
+        file: file.to_owned(),
+        reason: reason(file, &source),
+        source,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        ConfigError::NotUtf8 { file: file.to_owned(), line }
+    })
+}
+
+/// Reads the top level of a text with `read`; also what is doubtful about it.
+fn read_text<T>(
+    text: &str,
+    file: &Path,
+    strict: bool,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&Fields<'_>) -> T,
+) -> Result<(T, Vec<Problem>), ConfigError> {
+    let report = RefCell::new(Report { strict, ..Report::default() });
+    let tree = document::read(text, file, &report)?;
+    let scope = Scope { base: file.parent().unwrap_or(Path::new("")), env, report: &report };
+    let value = Fields::read(String::new(), &tree, &scope, read);
+    let Report { problems, warnings, .. } = report.into_inner();
+    if problems.is_empty() {
+        Ok((value, warnings))
+    } else {
+        Err(ConfigError::Invalid { file: file.to_owned(), problems, warnings })
     }
 }
 

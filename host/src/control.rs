@@ -88,6 +88,22 @@ pub enum What {
 }
 
 impl What {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Loaded,
+        Self::OnTrial,
+        Self::Stable,
+        Self::Refused,
+        Self::RolledBack,
+        Self::Unchanged,
+        Self::Paused,
+        Self::Resumed,
+        Self::Started,
+        Self::Restarted,
+        Self::Removed,
+        Self::Draining,
+    ];
+
     /// The word for people and for the audit log.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -55,6 +55,7 @@ pub mod spool;
 pub mod state_dir;
 
 pub mod admin;
+pub mod audit;
 pub mod control;
 pub mod metrics;
 pub mod shutdown;

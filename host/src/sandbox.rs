@@ -50,4 +50,5 @@ pub use limits::Limits;
 pub use load_error::LoadError;
 pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs, read_file};
 pub use spec::Spec;
+pub(crate) use text::{nearest, one_line};
 pub use world::Kind;

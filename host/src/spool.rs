@@ -91,7 +91,7 @@ fn serve(dir: &Path, arriving: &mpsc::Receiver<(Letter, OnSpooled)>) {
 }
 
 /// Appends whole lines, durably, or nothing.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+pub(crate) fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     let new = !path.exists();
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let before = file.seek(SeekFrom::End(0))?;

@@ -43,6 +43,8 @@ pub struct ProcessorStatus {
     pub name: Arc<str>,
     /// Its virtual organisation; empty where none is configured.
     pub vo: Arc<str>,
+    /// The queue it reads; none where it works by the clock.
+    pub in_queue: Option<Arc<str>>,
     /// What it did.
     pub metrics: Arc<ProcessorMetrics>,
     /// What its guest counted.

@@ -65,6 +65,7 @@ fn linked(cell: &str) -> (String, String) {
 /// The least that is a configuration, with one of everything.
 fn least() -> Value {
     json!({
+        "admin": {"listen": "127.0.0.1:9613"},
         "mb_servers": {"NAME": {"host_port_list": ["localhost:1"], "client_id": "c"}},
         "queues": {"NAME": {"server": "NAME", "destination": "/queue/q"}},
         "vos": {"NAME": {}},

@@ -1,4 +1,4 @@
-//! /metrics: the numbers of a [`Status`] in the text format of Prometheus (OpenMetrics).
+//! /metrics: the numbers of a [`Status`] and an audit log in the text format of Prometheus (OpenMetrics).
 //!
 //! One row of a table for each metric; its name, help and kind stand beside where it comes from. Labels are
 //! names of the configuration, codes of the host, names of guest counters and addresses of brokers, all of them
@@ -13,6 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::Served;
 use crate::{
     metrics::ProcessorMetrics,
     status::{Link, ProcessorStatus, QueueStatus, Status},
@@ -20,15 +21,15 @@ use crate::{
 };
 
 /// The page for now.
-pub(super) fn render(status: &Arc<Status>) -> Result<String, fmt::Error> {
+pub(super) fn render(served: &Served) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("stompbox");
-    registry.register_collector(Box::new(Page(status.clone())));
+    registry.register_collector(Box::new(Page(served.clone())));
     let mut page = String::new();
     text::encode(&mut page, &registry).map(|()| page)
 }
 
 #[derive(Debug)]
-struct Page(Arc<Status>);
+struct Page(Served);
 
 /// Where a number comes from.
 type Value<T> = fn(&T) -> u64;
@@ -82,7 +83,7 @@ const BUFFERS: [Row<QueueStatus>; 5] = [
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Status { processors, queues, links, logs } = &*self.0;
+        let Status { processors, queues, links, logs } = &*self.0.status;
         let mut page = Writer(&mut encoder);
         page.host(logs.as_ref().map(|logs| logs.dropped()))?;
         for (name, help, value) in COUNTED {
@@ -103,6 +104,7 @@ impl Collector for Page {
         page.latency(processors)?;
         page.fuel(processors)?;
         page.guests(processors)?;
+        page.changes(processors, self.0.audit.counts())?;
         page.queues(queues)?;
         page.gauges(
             "connection_up",
@@ -235,6 +237,17 @@ impl Writer<'_, '_> {
             family.encode_histogram::<NoLabelSet>(fuel.get() as f64, calls, &buckets, None)?;
         }
         Ok(())
+    }
+
+    /// What runs, and what was changed.
+    fn changes(&mut self, processors: &[ProcessorStatus], counts: Vec<(&'static str, u64)>) -> fmt::Result {
+        let stable = processors.iter().filter_map(|p| {
+            let generations = p.stage.report().generations;
+            Some((labels(p), generations.iter().find(|generation| generation.standing == "stable")?.number))
+        });
+        self.gauges("generation", "The number of the stable generation", stable)?;
+        let changes = counts.into_iter().map(|(what, count)| (vec![("what", what)], count));
+        self.counters("changes", "Entries of the audit log, by what was done", changes)
     }
 
     /// What guests count, and what they were not allowed to.

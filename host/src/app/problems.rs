@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    client,
+    admin, client,
     config::{self, Config, Problem},
 };
 
@@ -17,7 +17,10 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
     let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    config.dead_letter_loops().chain(files).collect()
+    let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_deref());
+    let token = token_file.and_then(|file| admin::read_token(file).err());
+    let token = token.map(|message| Problem { path: "admin.token_file".to_owned(), message });
+    config.dead_letter_loops().chain(files).chain(token).collect()
 }
 
 /// Files of TLS and logins that cannot be used: better known at the start than at the first connect.

@@ -3,9 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
+    admin::Served,
+    audit::Audit,
+    config,
+    control::Control,
     slots::{Slot, Slots},
     spool::Spool,
     state_dir::{StateDir, StateError},
+    status::Status,
 };
 
 /// The open `state_dir`; empty where none is configured. Dropped at the end of the host, also of one that
@@ -14,6 +19,8 @@ use crate::{
 pub(super) struct State {
     pub(super) spool: Option<Arc<Spool>>,
     pub(super) slots: Option<Arc<Slots>>,
+    /// Without a `state_dir` it is in memory alone.
+    pub(super) audit: Arc<Audit>,
     _dir: Option<StateDir>,
 }
 
@@ -27,7 +34,15 @@ impl State {
         };
         let spool = Spool::start(dir.join("dead-letters")).map_err(unusable("dead-letters"))?;
         let slots = Slots::open(&dir.join("slots"), lanes).map_err(unusable("slots"))?;
-        Ok(Self { spool: Some(spool.into()), slots: Some(slots.into()), _dir: Some(dir) })
+        let audit = Audit::open(Some(path)).into();
+        Ok(Self { spool: Some(spool.into()), slots: Some(slots.into()), audit, _dir: Some(dir) })
+    }
+
+    /// What operators see of it.
+    pub(super) fn served(&self, status: &Arc<Status>, admin: Option<config::Admin>) -> Served {
+        let (control, _) = Control::new();
+        let token_file = admin.and_then(|admin| admin.token_file);
+        Served { status: status.clone(), audit: self.audit.clone(), control, token_file }
     }
 
     /// The slot of the lane with this number.

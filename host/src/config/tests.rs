@@ -226,11 +226,14 @@ fn the_host_has_its_own_settings() {
         ("state_dir", json!("state")),
         ("guard_period", json!(0.5)),
         ("admin.listen", json!("[::1]:9613")),
+        ("admin.token_file", json!("token")),
     ]);
     assert_eq!(config.plugins, [PathBuf::from("/etc/stompbox/a"), PathBuf::from("/b")]);
     assert_eq!(config.state_dir, Some(PathBuf::from("/etc/stompbox/state")));
     assert_eq!(config.guard_period, Duration::from_millis(500));
-    assert_eq!(config.admin.unwrap().listen.to_string(), "[::1]:9613");
+    let admin = config.admin.unwrap();
+    assert_eq!(admin.listen.to_string(), "[::1]:9613");
+    assert_eq!(admin.token_file, Some(PathBuf::from("/etc/stompbox/token")));
     assert_snapshot!(problems(&[
         ("plugins", json!(["", 1])),
         ("guard_period", json!(0)),
@@ -243,7 +246,10 @@ fn the_host_has_its_own_settings() {
     admin.listen: must be address:port, such as "127.0.0.1:9613"
     max_instances: must be a whole number from 1 to 16384, not 0
     "#);
-    assert_snapshot!(warnings(&[("admin.listen", json!("0.0.0.0:9613"))]), @"admin.listen: can be reached from other machines without a login");
+    let (open, token) = (("admin.listen", json!("0.0.0.0:9613")), ("admin.token_file", json!("token")));
+    assert_snapshot!(warnings(std::slice::from_ref(&open)), @r#"admin.listen: can be reached from other machines: /healthz, /readyz and /metrics are open to them, and /v1 answers nobody until there is a "token_file""#);
+    assert_eq!(warnings(&[open, token]), "");
+    assert_eq!(warnings(&[("admin.listen", json!("[::ffff:127.0.0.1]:9613"))]), "");
 }
 
 #[test]
