@@ -2,6 +2,7 @@
 //!
 //! Here a desk stands for the host: it serves /v1 as a host does, and the test itself answers what is asked.
 
+mod commands;
 mod document;
 mod who;
 
@@ -18,7 +19,6 @@ use serde_json::{Value, json};
 use stompbox::{
     admin::{Admin, Served},
     audit::Audit,
-    commands,
     control::{Answer, Asked, Change, Control, ControlError, Request, What},
     status::{ProcessorStatus, Status},
 };
@@ -37,7 +37,7 @@ impl Desk {
     /// A host with processors of these names; `asked` gets every request.
     pub fn open(processors: &[&str], token_file: Option<PathBuf>, asked: impl FnMut(Asked) + Send + 'static) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let runtime = commands::runtime().unwrap();
+        let runtime = stompbox::commands::runtime().unwrap();
         let audit = Arc::new(Audit::default());
         let processors = processors.iter().map(|name| processor(name)).collect();
         let status = Arc::new(Status { processors, ..Status::default() });

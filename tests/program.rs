@@ -34,7 +34,20 @@ fn write(dir: &Path, config: &Value) -> PathBuf {
 fn help_teaches_and_wrong_usage_is_64() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["run", "check", "send", "demo", "dev-broker", "inspect", "build"] {
+    for command in [
+        "run",
+        "check",
+        "send",
+        "status",
+        "reload",
+        "rollback",
+        "pause",
+        "resume",
+        "demo",
+        "dev-broker",
+        "inspect",
+        "build",
+    ] {
         assert!(out.contains(&format!("\n  {command} ")), "{command} in\n{out}");
         let (code, help, _) = run(&[command, "--help"]);
         assert_eq!((code, help.contains("Usage: stompbox")), (Some(0), true), "{help}");

@@ -1,8 +1,12 @@
 //! The command line: clap structs only.
 
+mod operate;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::operate::{At, One, Reload, RollBack, Status};
 
 /// Runs PanDA's message processors as sandboxed WebAssembly components between STOMP queues.
 ///
@@ -59,6 +63,24 @@ pub enum Command {
     /// Prints all problems at once, each with its place in the file. Exit code 0: it can run; 64: the
     /// configuration or a component is wrong; 1: a server or a right is missing.
     Check(Check),
+    /// Show what a host at work does: its processors, queues and last changes
+    ///
+    /// In a terminal a table that is drawn again each second, until q or Ctrl-C; elsewhere once, as text, with the
+    /// rates of one second.
+    Status(Status),
+    /// Have a host look at its configuration and components again, or at those of one processor
+    ///
+    /// Says what was done, a line for each change. Exit code 0: done; 1: something was refused, and runs on as it
+    /// was, or the host cannot be reached.
+    Reload(Reload),
+    /// Have a processor go back to an earlier generation
+    ///
+    /// The one that it leaves is not picked up again until its file changes, or `reload` asks for it by name.
+    Rollback(RollBack),
+    /// Have a processor take nothing more until it is resumed
+    Pause(One),
+    /// Have a paused processor take messages again
+    Resume(One),
     /// Show the whole thing working on this machine, without a broker or a configuration
     ///
     /// Builds the plugins of this repository, starts the embedded broker, runs the document's

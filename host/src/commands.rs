@@ -1,13 +1,16 @@
 //! One file per subcommand, and what they share. Exit codes: 0 done, 1 failed, 64 wrong usage or
 //! configuration.
 
+mod ask;
 pub mod build;
+pub mod change;
 pub mod check;
 pub mod compile;
 pub mod demo;
 pub mod dev_broker;
 pub mod inspect;
 pub mod send;
+pub mod status;
 
 use std::{
     collections::BTreeMap,
