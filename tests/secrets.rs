@@ -113,7 +113,8 @@ impl Scene {
             };
             wait_until(&format!("{server} is told"), || said().lines().any(told));
         }
-        let pages = ["/healthz", "/readyz", "/metrics"].map(|path| (path.to_owned(), ask(self.pages, path).1));
+        let pages = ["/healthz", "/readyz", "/metrics", "/v1/status", "/v1/processors/one", "/v1/audit"]
+            .map(|path| (path.to_owned(), ask(self.pages, path).1));
         terminate(&host);
         host.wait().unwrap();
         let dead = self.target.drain(&self.one.dead);
