@@ -13,6 +13,7 @@ mod admin;
 mod brokers;
 mod check;
 mod compiling;
+mod dead_letters;
 mod deploy;
 mod differential;
 mod documents;

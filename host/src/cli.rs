@@ -22,7 +22,7 @@ pub struct Cli {
     /// How log lines look on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged, for example `debug` or `stompbox=debug,guest=info` [default: info; send: warn; demo: error]
+    /// What is logged, for example `debug` or `stompbox=debug,guest=info` [default: info; send and dead-letters: warn; demo: error]
     #[arg(long, global = true, env = "STOMPBOX_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Cli {
     pub fn log_filter(&self) -> &str {
         let default = match self.command {
             Command::Demo(_) => "error",
-            Command::Send(_) => "warn",
+            Command::Send(_) | Command::DeadLetters { .. } => "warn",
             _ => "info",
         };
         self.log.as_deref().unwrap_or(default)
@@ -94,6 +94,17 @@ pub enum Command {
     /// 0: the broker has confirmed every message. Exit code 1: standard error names each line or file that
     /// it has not.
     Send(SendMessages),
+    /// List, show, replay or drop dead letters, on the broker and in the spool
+    ///
+    /// Needs neither a running host nor its admin page. Looking takes nothing away: on ActiveMQ the queue is
+    /// browsed; elsewhere its messages are read, left unacknowledged and given back within seconds, during which
+    /// nobody else gets them. Exit code 0: done. Exit code 1: standard error names what could not be read,
+    /// replayed or dropped.
+    DeadLetters {
+        /// What to do with them
+        #[command(subcommand)]
+        command: DeadLetters,
+    },
     /// Run the embedded development broker
     ///
     /// In memory and for development only: production runs on ActiveMQ, Artemis or RabbitMQ.
@@ -168,6 +179,138 @@ pub struct SendMessages {
     pub timeout: Duration,
 }
 
+/// The subcommands of `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List the dead letters of all queues that are read, or of one
+    ///
+    /// One line each, oldest first; the first column but one is the id by which the other commands know it.
+    List(ListLetters),
+    /// Show one dead letter: its headers and its body
+    ///
+    /// A body that is no text is shown in hexadecimal digits; control characters are escaped.
+    Show(ShowLetter),
+    /// Put dead letters back to their original destinations
+    ///
+    /// Each is sent as the original was, under a new id, and taken out of the dead letters when the broker has
+    /// confirmed it: what stops in between leaves it in both places, never in none. What fails again becomes a
+    /// new dead letter, which the same replay does not touch.
+    Replay(ReplayLetters),
+    /// Remove dead letters for good
+    Drop(DropLetters),
+}
+
+/// Where the dead letters of a configuration are.
+#[derive(Debug, Args)]
+pub struct LetterPlaces {
+    /// The configuration that the host runs with
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Unknown and duplicate keys are errors instead of warnings
+    #[arg(long)]
+    pub strict: bool,
+    /// How long a queue must be silent to count as read to its end, in seconds; ActiveMQ tells the end by itself
+    /// where nothing is taken
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub wait: Duration,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+pub struct LetterFilter {
+    /// Only those with this error code
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<String>,
+    /// Only those of this processor
+    #[arg(long, value_name = "NAME")]
+    pub processor: Option<String>,
+    /// Only those that failed in this generation of their processor
+    #[arg(long, value_name = "N")]
+    pub failed_generation: Option<u64>,
+}
+
+/// Arguments of `dead-letters list`.
+#[derive(Debug, Args)]
+pub struct ListLetters {
+    /// Where they are
+    #[command(flatten)]
+    pub places: LetterPlaces,
+    /// The queue that was read when they failed: a key of `queues` [default: all that processors read]
+    #[arg(value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// Which
+    #[command(flatten)]
+    pub filter: LetterFilter,
+    /// How many are listed; the totals count all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `dead-letters show`.
+#[derive(Debug, Args)]
+pub struct ShowLetter {
+    /// Where it is
+    #[command(flatten)]
+    pub places: LetterPlaces,
+    /// Look only among those of this queue
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// The id as `list` prints it, or the beginning of it
+    #[arg(value_name = "ID", value_parser = letter_id)]
+    pub id: String,
+}
+
+/// The dead letters that are to be settled.
+#[derive(Debug, Args)]
+pub struct ChosenLetters {
+    /// Where they are
+    #[command(flatten)]
+    pub places: LetterPlaces,
+    /// Only those of this queue
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// Ids as `list` prints them, or the beginnings of them
+    #[arg(value_name = "ID", value_parser = letter_id, required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<String>,
+    /// All that there are, less what --code, --processor and --failed-generation leave out
+    #[arg(long)]
+    pub all: bool,
+    /// Which
+    #[command(flatten)]
+    pub filter: LetterFilter,
+}
+
+/// Arguments of `dead-letters replay`.
+#[derive(Debug, Args)]
+pub struct ReplayLetters {
+    /// Which
+    #[command(flatten)]
+    pub chosen: ChosenLetters,
+    /// Ask the host to process them with this generation
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
+    /// Send them to this destination of the same server instead
+    #[arg(long, value_name = "DESTINATION", value_parser = destination)]
+    pub to: Option<String>,
+    /// How long the broker may take to confirm a message, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// Arguments of `dead-letters drop`.
+#[derive(Debug, Args)]
+pub struct DropLetters {
+    /// Which
+    #[command(flatten)]
+    pub chosen: ChosenLetters,
+    /// Really drop all: needed with --all
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -222,6 +365,17 @@ pub struct Compile {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("must be NAME:VALUE, such as \"vo:atlas\"")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn letter_id(text: &str) -> Result<String, String> {
+    let hex = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then(|| text.to_ascii_lowercase())
+        .ok_or_else(|| "an id has hexadecimal digits: `stompbox dead-letters list` prints them".to_owned())
+}
+
+fn destination(text: &str) -> Result<String, String> {
+    let wrong = !text.starts_with('/') || text.ends_with('/') || text.contains(char::is_control);
+    if wrong { Err("must be a destination, such as \"/queue/idds\"".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,7 @@ pub mod build;
 pub mod change;
 pub mod check;
 pub mod compile;
+pub mod dead_letters;
 pub mod demo;
 pub mod dev_broker;
 pub mod inspect;

@@ -78,6 +78,16 @@ pub fn headers(
     story.into_iter().filter(|(_, value)| !value.is_empty()).chain(kept).collect()
 }
 
+/// The headers that the original had, from those of its dead letter as a broker hands it on: for a replay. Without
+/// the story, and without any `stompbox_id`: what is replayed is a message of its own.
+#[must_use]
+pub fn original_headers<'a>(dead: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    let kept = |(name, value): &(&str, &str)| {
+        !(DROPPED.contains(name) || name.starts_with("stompbox_") || is_reserved(name, value))
+    };
+    dead.into_iter().filter(kept).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// STOMP 1.0 and 1.1 cannot carry every control character, and a dead letter must never fail for one.
 fn clean(text: &str) -> String {
     text.replace(char::is_control, " ")
@@ -144,6 +154,15 @@ mod tests {
         let is = dead(&[("stompbox_error_code", "old"), ("stompbox_id", "keep")], Reason::new("new", ""));
         let of = |name: &str| is.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
         assert_eq!((of("stompbox_error_code"), of("stompbox_id")), (vec!["new"], vec!["keep"]));
+    }
+
+    #[test]
+    fn an_original_is_made_of_its_dead_letter() {
+        let is = dead(&[("vo", "atlas"), ("stompbox_id", "old"), ("priority", "7")], Reason::new("code", "detail"));
+        let of_broker = [("message-id", "m2"), ("ack", "a"), ("redelivered", "true"), ("_AMQ_DUPL_ID", "old")];
+        let all = is.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(of_broker);
+        let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        assert_eq!(original_headers(all), [("vo", "atlas"), ("priority", "7")].map(text));
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Rollback(args) => commands::change::roll_back(&args),
         Command::Pause(args) => commands::change::pause(&args),
         Command::Resume(args) => commands::change::resume(&args),
+        Command::DeadLetters { command } => commands::dead_letters::dead_letters(&command),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::DevBroker(args) => commands::dev_broker::dev_broker(&args),
         Command::Inspect(args) => commands::inspect::inspect(&args),

@@ -33,7 +33,7 @@ mod output;
 mod permits;
 mod spec;
 mod state;
-mod text;
+pub(crate) mod text;
 mod ticker;
 mod wasi;
 mod world;

@@ -3,8 +3,11 @@
 //! Settlement appends from any thread and never waits: a thread of the spool's own writes what has come,
 //! calls fsync once for all of it, and tells each sender. What could not be written is told as such, and
 //! the message stays with the broker. One line is one object: `queue`, `destination` (where it should have
-//! gone), `time_ms` (of the writing), `headers` (pairs, those of a dead letter) and `body`, or `body_base64`
-//! where it is not text.
+//! gone), `time_ms` (of the writing), `headers` (pairs, those of a dead letter), `as_bytes` (whether it came with a
+//! content-length) and `body`, or `body_base64` where it is not text. `stompbox dead-letters` reads and settles them:
+//! [`stored`].
+
+pub mod stored;
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +41,8 @@ pub struct Letter {
     pub headers: Vec<(String, String)>,
     /// The original's body.
     pub body: Bytes,
+    /// Whether it travels as bytes: a content-length came with it.
+    pub as_bytes: bool,
 }
 
 /// Told once: on the spool's thread, after the disk has the letter or has refused it.
@@ -55,12 +60,13 @@ impl std::fmt::Debug for Spool {
 }
 
 impl Spool {
-    /// Makes the directory and starts the thread.
+    /// Makes the directory, removes what `stompbox dead-letters` has settled, and starts the thread.
     ///
     /// # Errors
     /// The directory cannot be made, or the system refuses a thread.
     pub fn start(dir: PathBuf) -> io::Result<Self> {
         make_private(&dir)?;
+        stored::compact_all(&dir);
         // Bounded by the windows of the queues: each letter is a delivery in work.
         let (letters, arriving) = mpsc::channel();
         thread::Builder::new().name("spool".into()).spawn(move || serve(&dir, &arriving))?;
@@ -122,6 +128,7 @@ fn line(letter: &Letter, now: SystemTime) -> Vec<u8> {
         "destination": &*letter.destination,
         "time_ms": time,
         "headers": letter.headers,
+        "as_bytes": letter.as_bytes,
     });
     let (key, body) = match std::str::from_utf8(&letter.body) {
         Ok(text) => ("body", text.to_owned()),
@@ -181,7 +188,13 @@ mod tests {
 
     fn letter(queue: &str, body: &'static [u8]) -> Letter {
         let headers = vec![("stompbox_error_code".to_owned(), "bad \"one\"".to_owned())];
-        Letter { queue: queue.into(), destination: "/queue/dead".into(), headers, body: Bytes::from_static(body) }
+        Letter {
+            queue: queue.into(),
+            destination: "/queue/dead".into(),
+            headers,
+            body: Bytes::from_static(body),
+            as_bytes: false,
+        }
     }
 
     fn spool_all(spool: &Spool, letters: Vec<Letter>) -> Vec<bool> {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 pub use self::queue_name::QueueName;
 
 use super::{AckMode, ClientError};
+use crate::stomp::Headers;
 
 /// Which broker answered, told apart by the `server` header of CONNECTED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,20 @@ impl Flavour {
             Self::Embedded => (destination.to_owned(), ("activemq.prefetchSize", "1")),
             Self::ActiveMq | Self::Artemis | Self::Unknown => (destination.to_owned(), ("selector", "1 = 0")),
         }
+    }
+
+    /// The SUBSCRIBE header by which the broker shows what a queue holds and hands nothing out. The others have none
+    /// such: there a subscription gets the messages and acknowledges none.
+    #[must_use]
+    pub fn browser(self) -> Option<(&'static str, &'static str)> {
+        (self == Self::ActiveMq).then_some(("browser", "true"))
+    }
+
+    /// Whether a MESSAGE is the one by which ActiveMQ says that a browser has seen all. What a stranger sends has a
+    /// longer id.
+    #[must_use]
+    pub fn ends_browsing(self, message: &Headers) -> bool {
+        self.browser().is_some() && message.get("browser") == Some("end") && message.get("message-id") == Some("0")
     }
 
     /// Whether the right to send is looked at when a SEND comes in a transaction; RabbitMQ keeps it unseen

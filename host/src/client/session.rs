@@ -7,7 +7,7 @@
 //! [`Acks::take_into`] writes the ACK frames; `ledger` knows which may be written, `recall` what older
 //! epochs delivered.
 
-mod ack_frame;
+pub(super) mod ack_frame;
 mod acks;
 mod epoch;
 mod epoch_ack;

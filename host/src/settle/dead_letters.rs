@@ -57,6 +57,7 @@ impl Settler {
             destination: self.dead_letters.destination.clone(),
             headers: dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now()),
             body: message.body.clone(),
+            as_bytes: message.headers.get("content-length").is_some(),
         };
         let settler = self.clone();
         let done = move |written: Result<(), String>| {

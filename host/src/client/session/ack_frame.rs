@@ -3,7 +3,7 @@
 use crate::stomp::{Headers, Version};
 
 /// The value that an ACK must name; none where the broker gave nothing to name.
-pub(super) fn ack_id(version: Version, message: &Headers) -> Option<&str> {
+pub(in crate::client) fn ack_id(version: Version, message: &Headers) -> Option<&str> {
     let id = message.get("message-id");
     let id = if version == Version::V1_2 { message.get("ack").or(id) } else { id };
     id.filter(|id| !id.is_empty())
@@ -11,7 +11,7 @@ pub(super) fn ack_id(version: Version, message: &Headers) -> Option<&str> {
 
 /// What an ACK must name: the `ack` header's value as `id` (1.2), `message-id` with `subscription`
 /// (1.1; harmless in 1.0).
-pub(super) fn ack_headers<'a>(
+pub(in crate::client) fn ack_headers<'a>(
     version: Version,
     message: &'a Headers,
     subscription: &'a str,
