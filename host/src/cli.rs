@@ -184,7 +184,7 @@ pub struct SendMessages {
 pub enum DeadLetters {
     /// List the dead letters of all queues that are read, or of one
     ///
-    /// One line each, oldest first; the first column but one is the id by which the other commands know it.
+    /// One line each, oldest first; by the `id` the other commands know it.
     List(ListLetters),
     /// Show one dead letter: its headers and its body
     ///
@@ -216,7 +216,7 @@ pub struct LetterPlaces {
 }
 
 /// Which dead letters are meant.
-#[derive(Debug, Args)]
+#[derive(Debug, PartialEq, Default, Args)]
 pub struct LetterFilter {
     /// Only those with this error code
     #[arg(long, value_name = "CODE")]
@@ -275,7 +275,7 @@ pub struct ChosenLetters {
     /// Ids as `list` prints them, or the beginnings of them
     #[arg(value_name = "ID", value_parser = letter_id, required_unless_present = "all", conflicts_with = "all")]
     pub ids: Vec<String>,
-    /// All that there are, less what --code, --processor and --failed-generation leave out
+    /// All that there are; with --code, --processor or --failed-generation all of these
     #[arg(long)]
     pub all: bool,
     /// Which

@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, net::TcpListener};
 
 use serde_json::json;
-use stompbox::dev_broker::Faults;
+use stompbox::{app::Drained, dev_broker::Faults};
 
 use super::{Letters, give_up, rejected};
 use crate::harness::{
-    host::One,
+    host::{Host, One, wait_until},
     messages::{numbered, texts},
     target::Target,
 };
@@ -64,9 +64,15 @@ fn ids_that_name_none_or_several_do_nothing() {
     let (code, _, err) = letters.run(&["replay", &ids[0], "0123456789abcdef"]);
     assert_eq!(code, Some(64));
     assert!(err.contains("there is no dead letter 0123456789abcdef"), "{err}");
-    let (code, _, err) = letters.run(&["drop", "xyz"]);
-    assert_eq!(code, Some(64));
-    assert!(err.contains("an id has hexadecimal digits"), "{err}");
+    for (args, why) in [
+        (&["drop", "xyz"][..], "an id has hexadecimal digits"),
+        (&["drop"], "required arguments were not provided"),
+        (&["drop", &ids[0], "--all", "--yes"], "cannot be used with"),
+        (&["drop", &ids[0], "--code", "never"], "go with --all, not with ids"),
+    ] {
+        let (code, _, err) = letters.run(args);
+        assert!(code == Some(64) && err.contains(why), "{args:?}: {code:?} {err}");
+    }
     assert_eq!(letters.ids(17), ids);
     assert_eq!(target.drain(&one.from), []);
 }
@@ -77,8 +83,12 @@ fn filters_choose_by_code_processor_generation_and_queue() {
     let (mut one, two) = (One::new(&target, "RejectAll", json!({})), One::new(&target, "Panic", json!({})));
     one.add(&two);
     let mut client = target.client();
+    let host = Host::start(&one.config);
     client.send_all(&two.from, &numbered(2)).unwrap();
-    give_up(&target, &one.config, &one.from, &numbered(3));
+    client.send_all(&one.from, &numbered(3)).unwrap();
+    host.wait_ended("one", 3);
+    host.wait_ended("two", 2);
+    assert_eq!(host.drain(), Drained::Clean);
     let letters = Letters::of(&one.config);
     letters.ids(5);
     for (args, count) in [
@@ -157,6 +167,19 @@ fn a_replay_to_a_topic_is_warned_of() {
     assert_eq!(err.matches(&format!("warning: {topic} is a topic: every subscriber gets")).count(), 1, "{err}");
 }
 
+/// RabbitMQ confirms what is sent to a missing `/amq/queue/x`, and forgets it.
+#[test]
+fn a_replay_to_a_queue_that_is_missing_makes_it() {
+    let target = Target::rabbitmq();
+    let one = One::new(&target, "RejectAll", json!({}));
+    target.client().send_all(&one.dead, &numbered(3)).unwrap();
+    let letters = Letters::of(&one.config).patient(&target);
+    letters.ids(3);
+    let missing = one.from.replace("/queue/", "/amq/queue/");
+    assert_eq!(letters.done(&["replay", "--all", "--to", &missing]), "3 dead letter(s) replayed\n");
+    assert_eq!(texts(&target.drain(&one.from)), numbered(3));
+}
+
 /// More than is read at once, and what is replayed comes back as often as it is sent: each is sent once.
 #[test]
 fn a_replay_of_what_fails_again_ends() {
@@ -191,6 +214,15 @@ fn a_server_that_is_away_is_told_and_others_are_read() {
         "{err}"
     );
     letters.done(&["list", "in"]);
+    // A spare one may well be away.
+    let here = one.config["mb_servers"]["mb"]["host_port_list"][0].clone();
+    one.config["mb_servers"]["mb"]["host_port_list"] = json!([here, away.to_string()]);
+    one.config["mb_servers"]["mb"]["connect"] = json!("any");
+    let (code, out, err) = Letters::of(&one.config).run(&["list", "in"]);
+    assert!(code == Some(0) && out.contains("1 dead letter(s): 1 of in"), "{out}{err}");
+    assert!(err.contains(&format!("note: in: cannot read {} on mb at {away}: ", one.dead)), "{err}");
+    one.config["mb_servers"]["mb"]["connect"] = json!("all");
+    assert_eq!(Letters::of(&one.config).run(&["list", "in"]).0, Some(1));
 }
 
 #[test]
@@ -206,4 +238,16 @@ fn a_refused_login_tells_no_passcode() {
         assert_eq!(code, Some(1), "{out}{err}");
         assert!(err.contains("it refuses the login") && !format!("{out}{err}").contains("wrong-and-secret"), "{err}");
     }
+}
+
+#[test]
+fn a_queue_of_rabbitmq_that_counts_each_look_is_warned_of() {
+    let target = Target::rabbitmq();
+    let one = One::new(&target, "RejectAll", json!({}));
+    let kind = [("x-queue-type", "quorum"), ("durable", "true"), ("persistent", "true")];
+    target.client().send(&one.dead, &kind, b"x").unwrap();
+    let letters = Letters::of(&one.config);
+    let warned = |err: &str| err.contains("counts each look as a delivery");
+    wait_until("a warning", || warned(&letters.run(&["list"]).2));
+    letters.ids(1);
 }

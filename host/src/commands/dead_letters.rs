@@ -16,6 +16,7 @@ mod text;
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -28,7 +29,6 @@ use crate::{
     cli::{DeadLetters, LetterPlaces, ListLetters, ShowLetter},
     config::Config,
     console::{complain, say},
-    shutdown::Signals,
 };
 
 /// Does what the command line says.
@@ -49,12 +49,14 @@ pub fn dead_letters(command: &DeadLetters) -> anyhow::Result<ExitCode> {
 
 /// A signal ends the command in good order: who just goes raises Artemis's counts of deliveries.
 fn stop_at_signal() -> anyhow::Result<CancellationToken> {
-    let (stop, mut signals) = (CancellationToken::new(), Signals::listen()?);
-    let told = stop.clone();
-    tokio::spawn(async move {
-        signals.next().await;
-        told.cancel();
-    });
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let (told, mut heard) = (stop.clone(), signal(kind)?);
+        tokio::spawn(async move {
+            heard.recv().await;
+            told.cancel();
+        });
+    }
     Ok(stop)
 }
 
@@ -102,7 +104,7 @@ fn open(args: &LetterPlaces, queue: Option<&str>) -> Result<Places, ExitCode> {
     };
     let loaded = Config::load(&args.config, args.strict).map_err(|error| usage(&error))?;
     for warning in &loaded.warnings {
-        tracing::debug!("{}: {warning}", args.config.display());
+        tracing::warn!("{}: {warning}", args.config.display());
     }
     places(loaded.config, queue).map_err(|error| usage(&format!("{}: {error}", args.config.display())))
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     client::{ClientError, ConnectOptions, Look, Peek, Resolver, Seen, address::one_family},
-    config::{Config, with_sources},
+    config::{Config, Connect, with_sources},
     spool::stored::StoredFile,
 };
 
@@ -29,6 +29,8 @@ const MAX_LETTERS: usize = 10_000;
 /// Bytes of bodies that are read of all places together, and of one at least.
 const MAX_BYTES: usize = 256 << 20;
 const MIN_BYTES: usize = 8 << 20;
+/// Deliveries of a message of a quorum queue from which on its limit is warned of.
+const MANY_DELIVERIES: u64 = 5;
 /// Connections that are opened at the same time.
 const AT_ONCE: usize = 16;
 
@@ -54,6 +56,13 @@ pub(super) struct Gathered {
     pub(super) more: bool,
     peeks: Vec<Peek>,
     files: Vec<StoredFile>,
+}
+
+/// One address of a server.
+struct Way {
+    options: ConnectOptions,
+    /// Whether the host reads it only when others are away, so that it may well be away itself.
+    spare: bool,
 }
 
 /// Reads what there is.
@@ -114,48 +123,58 @@ impl Gathered {
         }
         let max_bytes = (MAX_BYTES / to_read.len().max(1)).max(MIN_BYTES);
         let (mut reading, permits) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+        let take = purpose == Purpose::Take;
         for (index, (place, way)) in to_read.iter().enumerate() {
-            let look = Look {
-                destination: place.destination.clone(),
-                take: purpose == Purpose::Take,
-                wait,
-                max_messages: MAX_LETTERS,
-                max_bytes,
-                stop: stop.clone(),
-            };
-            let (way, permits) = ((*way).clone(), permits.clone());
+            let (destination, stop) = (place.destination.clone(), stop.clone());
+            let look = Look { destination, take, wait, max_messages: MAX_LETTERS, max_bytes, stop };
+            let (options, permits) = (way.options.clone(), permits.clone());
             reading.spawn(async move {
                 let _permit = permits.acquire_owned().await;
-                (index, Peek::open(&way, &look).await)
+                (index, Peek::open(&options, &look).await)
             });
         }
         let mut read: BTreeMap<usize, _> = reading.join_all().await.into_iter().collect();
         let mut known = BTreeSet::new();
+        let (ok, to_read_at) = (|index: &usize| matches!(read.get(index), Some(Ok(_))), to_read.iter().enumerate());
+        let reached: BTreeSet<_> = to_read_at
+            .filter(|(index, _)| ok(index))
+            .map(|(_, (place, _))| (&place.server, &place.destination))
+            .collect();
         for (index, (place, way)) in to_read.iter().enumerate() {
             match read.remove(&index) {
                 Some(Ok((peek, seen))) => self.take_in(place, peek, seen, &mut known),
-                Some(Err(error)) => self.failed(place, way, &error),
+                Some(Err(error)) => {
+                    let spare = way.spare && reached.contains(&(&place.server, &place.destination));
+                    self.failed(place, way, spare, &error);
+                }
                 None => {}
             }
         }
     }
 
     /// The ways to all addresses of the servers.
-    async fn ways(&mut self, config: &Config, places: &[BrokerPlace]) -> BTreeMap<Arc<str>, Vec<ConnectOptions>> {
+    async fn ways(&mut self, config: &Config, places: &[BrokerPlace]) -> BTreeMap<Arc<str>, Vec<Way>> {
         let (mut ways, resolver) = (BTreeMap::new(), Resolver::default());
         let servers: BTreeSet<&Arc<str>> = places.iter().map(|place| &place.server).collect();
         for (name, server) in servers.into_iter().filter_map(|name| Some((name, config.servers.get(name)?))) {
             let (mut of_server, mut seen) = (Vec::new(), BTreeSet::new());
+            let spare = server.addresses.len() > 1 && server.connect != Some(Connect::All);
             for entry in &server.addresses {
-                match resolver.resolve(entry).await {
-                    Ok(found) => {
-                        of_server.extend(one_family(&found).into_iter().filter(|at| seen.insert(*at)).map(|at| {
-                            let options = config.connect_options(name);
-                            ConnectOptions { addresses: vec![entry.clone()], pinned: Some(at), ..options }
-                        }))
+                let found = match resolver.resolve(entry).await {
+                    Ok(found) => one_family(&found),
+                    Err(error) => {
+                        self.problems.push(format!("{name}: {}", with_sources(&error)));
+                        continue;
                     }
-                    Err(error) => self.problems.push(format!("{name}: {}", with_sources(&error))),
-                }
+                };
+                let way = |at| {
+                    let options = config.connect_options(name);
+                    Way {
+                        options: ConnectOptions { addresses: vec![entry.clone()], pinned: Some(at), ..options },
+                        spare,
+                    }
+                };
+                of_server.extend(found.into_iter().filter(|at| seen.insert(*at)).map(way));
             }
             ways.insert(name.clone(), of_server);
         }
@@ -170,6 +189,14 @@ impl Gathered {
             server: place.server.clone(),
             name: place.destination.as_str().into(),
         };
+        let counts = messages.iter().filter_map(|frame| flavour.counted_deliveries(&frame.headers));
+        if let Some(count) = counts.max().filter(|count| *count >= MANY_DELIVERIES) {
+            self.notes.push(format!(
+                "{}: is a quorum queue, which counts each look as a delivery, {count} so far, and drops a message beyond \
+                 its delivery-limit (20 by default since RabbitMQ 4.0): replay or drop what is there, or raise the limit",
+                place.destination
+            ));
+        }
         for frame in messages {
             // A browser shows the same letter to everybody, over each address of one broker.
             let id = frame.headers.get("message-id").and_then(|id| flavour.stable_id(id));
@@ -191,11 +218,11 @@ impl Gathered {
         }
     }
 
-    fn failed(&mut self, place: &BrokerPlace, way: &ConnectOptions, error: &ClientError) {
-        let queues = place.queues.join(", ");
-        let at = way.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let why = with_sources(error);
-        self.problems.push(format!("{queues}: cannot read {} on {} at {at}: {why}", place.destination, place.server));
+    fn failed(&mut self, place: &BrokerPlace, way: &Way, spare: bool, error: &ClientError) {
+        let at = way.options.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (queues, why) = (place.queues.join(", "), with_sources(error));
+        let text = format!("{queues}: cannot read {} on {} at {at}: {why}", place.destination, place.server);
+        if spare { self.notes.push(text) } else { self.problems.push(text) }
     }
 
     fn read_spool(&mut self, spool: &SpoolPlace, purpose: Purpose) {

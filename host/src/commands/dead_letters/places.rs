@@ -71,7 +71,8 @@ pub(super) fn places(config: Config, queue: Option<&str>) -> Result<Places, Stri
 impl BrokerPlace {
     /// Why nothing can be read there, if so.
     pub(super) fn keeps_nothing(&self) -> Option<String> {
-        let fleeting = ["/topic/", "/exchange/"].iter().any(|kind| self.destination.starts_with(kind));
+        let kinds = ["/topic/", "/exchange/", "/temp-", "/remote-temp-"];
+        let fleeting = kinds.iter().any(|kind| self.destination.starts_with(kind));
         fleeting.then(|| {
             format!(
                 "{} on {}, where the dead letters of {} go, keeps nothing that could be read later; \"dead_letter\" \

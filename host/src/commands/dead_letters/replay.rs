@@ -120,8 +120,15 @@ impl<'a> Replay<'a> {
         Ok(told)
     }
 
-    /// Where a letter goes. Who may write dead letters must not choose among all that the operator's login may write.
+    /// Where a letter goes. RabbitMQ confirms a SEND to a missing `/amq/queue/x` and forgets it; one to `/queue/x` makes
+    /// the queue, or finds it.
     fn target(&self, letter: &Letter) -> Result<String, String> {
+        let target = self.wanted(letter)?;
+        Ok(target.strip_prefix("/amq/queue/").map_or(target.clone(), |name| format!("/queue/{name}")))
+    }
+
+    /// Who may write dead letters must not choose among all that the operator's login may write.
+    fn wanted(&self, letter: &Letter) -> Result<String, String> {
         if let Some(to) = &self.args.to {
             return Ok(to.clone());
         }

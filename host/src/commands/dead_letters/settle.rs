@@ -1,6 +1,6 @@
 //! `dead-letters replay` and `drop`: takes letters away, replayed ones once their messages are confirmed.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::{
     told,
 };
 use crate::{
-    cli::{ChosenLetters, DropLetters, ReplayLetters},
+    cli::{ChosenLetters, DropLetters, LetterFilter, ReplayLetters},
     commands::EXIT_USAGE,
     console::{complain, say},
 };
@@ -25,7 +25,7 @@ const CHUNK: usize = 100;
 
 /// Puts letters back.
 pub(super) async fn replay(args: &ReplayLetters, stop: CancellationToken) -> ExitCode {
-    let places = match open(&args.chosen.places, args.chosen.queue.as_deref()) {
+    let places = match places(&args.chosen) {
         Ok(places) => places,
         Err(code) => return code,
     };
@@ -39,10 +39,18 @@ pub(super) async fn drop(args: &DropLetters, stop: CancellationToken) -> ExitCod
         complain("error: --all drops every dead letter that is meant, for good: say --yes as well");
         return ExitCode::from(EXIT_USAGE);
     }
-    match open(&args.chosen.places, args.chosen.queue.as_deref()) {
+    match places(&args.chosen) {
         Ok(places) => Settling::new(&args.chosen, None, stop).run(&places).await,
         Err(code) => code,
     }
+}
+
+fn places(chosen: &ChosenLetters) -> Result<Places, ExitCode> {
+    if !chosen.all && chosen.filter != LetterFilter::default() {
+        complain("error: --code, --processor and --failed-generation go with --all, not with ids");
+        return Err(ExitCode::from(EXIT_USAGE));
+    }
+    open(&chosen.places, chosen.queue.as_deref())
 }
 
 /// One command at work.
@@ -125,16 +133,14 @@ impl<'a> Settling<'a> {
     }
 
     fn meant<'b>(&self, letters: &'b [Letter]) -> Result<Vec<&'b Letter>, Vec<String>> {
-        let chosen: BTreeSet<usize> = if self.chosen.all {
-            // What this replay has made is not replayed again: it would go round for ever.
-            let is_ours = |letter: &Letter| self.replay.as_ref().is_some_and(|replay| replay.has_sent(letter));
-            let is_meant = |letter: &Letter| !is_ours(letter) && choose::is_meant(letter, &self.chosen.filter);
-            letters.iter().enumerate().filter(|(_, letter)| is_meant(letter)).map(|(index, _)| index).collect()
-        } else {
-            choose::by_ids(letters, &self.chosen.ids)?
-        };
-        let named = chosen.into_iter().filter_map(|index| letters.get(index));
-        Ok(named.filter(|letter| choose::is_meant(letter, &self.chosen.filter)).collect())
+        if !self.chosen.all {
+            let chosen = choose::by_ids(letters, &self.chosen.ids)?;
+            return Ok(chosen.into_iter().filter_map(|index| letters.get(index)).collect());
+        }
+        // What this replay has made is not replayed again: it would go round for ever.
+        let is_ours = |letter: &Letter| self.replay.as_ref().is_some_and(|replay| replay.has_sent(letter));
+        let is_meant = |letter: &&Letter| !is_ours(letter) && choose::is_meant(letter, &self.chosen.filter);
+        Ok(letters.iter().filter(is_meant).collect())
     }
 
     fn note(&mut self, letter: &Letter, removed: Result<(), String>) {
