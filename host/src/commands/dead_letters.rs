@@ -1,7 +1,7 @@
 //! `stompbox dead-letters`: what became dead letters, on the broker and in the spool, and the ways out of there.
 //!
-//! [`places`] says where they may be, [`gather`] reads them, [`choose`] finds those that are meant, [`settle`] replays
-//! or drops them; [`table`] and [`show`] print. Nothing is printed while messages of the broker are held: a terminal
+//! `places` says where they may be, `gather` reads them, `choose` finds those that are meant, `settle` replays
+//! or drops them; `table` and `show` print. Nothing is printed while messages of the broker are held: a terminal
 //! that waits for its reader must not keep them from others.
 
 mod choose;

@@ -214,7 +214,8 @@ impl Gathered {
     fn note_bounds(&mut self, place: &str, more: bool) {
         self.more |= more;
         if more {
-            self.notes.push(format!("{place}: holds more than was read: the totals count what was read"));
+            self.notes
+                .push(format!("{place}: holds more than is read at once: {MAX_LETTERS} letters, or so many bytes"));
         }
     }
 
