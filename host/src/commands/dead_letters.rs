@@ -1,8 +1,8 @@
 //! `stompbox dead-letters`: what became dead letters, on the broker and in the spool, and the ways out of there.
 //!
 //! `places` says where they may be, `gather` reads them, `choose` finds those that are meant, `settle` replays
-//! or drops them; `table` and `show` print. Nothing is printed while messages of the broker are held: a terminal
-//! that waits for its reader must not keep them from others.
+//! or drops them; `table` and `show` print. A list is printed when the messages are given back: a terminal that waits
+//! for its reader must not keep them from others.
 
 mod choose;
 mod gather;
