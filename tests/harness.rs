@@ -24,6 +24,7 @@ pub mod results;
 pub mod target;
 pub mod tls_broker;
 pub mod tls_front;
+pub mod versions;
 
 use std::{
     net::{Ipv4Addr, TcpListener},

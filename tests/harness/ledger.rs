@@ -59,6 +59,7 @@ fn meant(number: u32) -> Meant {
 /// A processor `Sort` between two queues of its own, with the settings of the in queue and the processor.
 pub fn sorter(target: &Target, queue: &Value, processor: Value) -> One {
     let mut one = One::on(target, target.patient("sort"), "Sort", processor);
+    one.config["processors"]["one"]["module"] = json!("sorts");
     for (key, value) in queue.as_object().into_iter().flatten() {
         one.config["queues"]["in"][key] = value.clone();
     }

@@ -11,7 +11,6 @@ mod floods;
 mod hangs;
 mod keeps;
 mod snoops;
-mod sorts;
 
 pub use answers::{AwayTwice, Echo, FanOut, InitFails, RejectAll, RetryAlways, RetryTwice, Stumble, UnavailableAlways};
 pub use crashes::{Corrupt, MemoryBomb, Panic, StackOverflow, TrapOnce, TrapTerminate};
@@ -19,7 +18,6 @@ pub use floods::{BadHeader, BadQueue, CounterFlood, Headers, HugeBody, LogFlood,
 pub use hangs::{Sleep, SleepOn, Slow, Spin, SpinInit, SpinOn, SpinTerminate, Work};
 pub use keeps::Count;
 pub use snoops::{ClockAndRandom, Snoop};
-pub use sorts::Sort;
 
 stompbox_sdk::export!(
     Echo,
@@ -55,5 +53,4 @@ stompbox_sdk::export!(
     Count,
     ClockAndRandom,
     Snoop,
-    Sort,
 );

@@ -1,5 +1,10 @@
 //! A processor that does with each numbered message what its number says: the load of the ledger of
 //! `tests/harness/ledger.rs`, which knows the same table.
+//!
+//! `tests/harness/versions.rs` makes other versions of it by writing another word over [`VERSION`] in the component's
+//! file: each has another digest, and some misbehave.
+
+use std::{hint::black_box, time::Duration};
 
 use serde::Deserialize;
 use stompbox_sdk::{Context, Error, Message, Output, Processor};
@@ -9,6 +14,55 @@ use stompbox_sdk::{Context, Error, Message, Output, Processor};
 #[derive(Debug)]
 pub struct Sort {
     poison: bool,
+    /// How this version misbehaves.
+    version: Version,
+}
+
+/// `good----`, how it misbehaves, and a number that says nothing.
+static VERSION: &[u8; 32] = b"stompbox-test-version:good----00";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Good,
+    /// `initialize` returns an error.
+    Fails,
+    /// `initialize` never ends.
+    Hangs,
+    /// It traps on each tenth message.
+    Traps,
+    /// Each tenth message takes for ever.
+    Spins,
+    /// It gives up each tenth message.
+    Rejects,
+    /// It returns no outputs.
+    Silent,
+    /// It takes two milliseconds for each message.
+    Slow,
+    /// It takes twice as long.
+    Slower,
+}
+
+impl Version {
+    fn this() -> Self {
+        match black_box(VERSION).get(22..30) {
+            Some(b"fails---") => Self::Fails,
+            Some(b"hangs---") => Self::Hangs,
+            Some(b"traps---") => Self::Traps,
+            Some(b"spins---") => Self::Spins,
+            Some(b"rejects-") => Self::Rejects,
+            Some(b"silent--") => Self::Silent,
+            Some(b"slow----") => Self::Slow,
+            Some(b"slower--") => Self::Slower,
+            _ => Self::Good,
+        }
+    }
+}
+
+/// Does nothing for good.
+fn spin() -> ! {
+    loop {
+        black_box(0);
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -23,16 +77,33 @@ impl Processor for Sort {
 
     fn initialize(context: &Context) -> Result<Self, String> {
         let Params { poison } = context.params::<Option<Params>>()?.unwrap_or_default();
-        Ok(Self { poison })
+        let version = Version::this();
+        match version {
+            Version::Fails => Err("this version does not like to be initialized".to_owned()),
+            Version::Hangs => spin(),
+            _ => Ok(Self { poison, version }),
+        }
     }
 
     fn process(&mut self, message: Message) -> Result<Vec<Output>, Error> {
         if self.poison && message.body.ends_with(b"033") {
             return Ok(vec![Output::new(message.body).queue("poison")]);
         }
+        let tenth = message.body.ends_with(b"0");
+        match self.version {
+            Version::Traps if tenth => std::process::abort(),
+            Version::Spins if tenth => spin(),
+            Version::Rejects if tenth => return Err(Error::reject("tenth", "the tenth")),
+            Version::Silent => return Ok(Vec::new()),
+            Version::Slow => std::thread::sleep(Duration::from_millis(2)),
+            Version::Slower => std::thread::sleep(Duration::from_millis(4)),
+            _ => {}
+        }
         sort(message)
     }
 }
+
+stompbox_sdk::export!(Sort);
 
 fn sort(message: Message) -> Result<Vec<Output>, Error> {
     let text = String::from_utf8_lossy(&message.body).into_owned();
