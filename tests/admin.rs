@@ -24,7 +24,7 @@ use stompbox::{
 };
 use tokio::runtime::Runtime;
 
-use crate::harness::{free_port, host::LIMIT};
+use crate::harness::{call, free_port, host::LIMIT};
 
 /// Serves /v1, and hands what is asked to the test.
 pub struct Desk {
@@ -79,7 +79,7 @@ fn processor(name: &str) -> ProcessorStatus {
         guest: Arc::default(),
         in_work: Default::default(),
         unconfirmed: Arc::default(),
-        stage: Arc::default(),
+        stage: call::stage(),
     }
 }
 

@@ -60,7 +60,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A component with one function of so many additions, all alive at the end.
-fn bomb(additions: usize) -> Vec<u8> {
+pub fn bomb(additions: usize) -> Vec<u8> {
     let mut body = vec![0];
     body.extend(std::iter::repeat_n([0x20, 0x00], additions).flatten());
     body.extend(std::iter::repeat_n(0x6a, additions - 1));

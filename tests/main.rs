@@ -42,6 +42,7 @@ mod servers;
 mod settlement;
 mod sources;
 mod state;
+mod swap;
 mod tidy;
 mod wire;
 

@@ -1,8 +1,9 @@
 //! The only wiring: configuration -> generations, buffers, producers, sessions, lanes; and the drain.
 //!
-//! [`App::prepare`] checks everything that can be checked without a socket; [`Prepared::start`] spawns;
+//! [`Prepared::new`] checks everything that can be checked without a socket; [`Prepared::start`] spawns;
 //! [`Running::drain`] ends in the order that loses nothing. Nothing here decides about a message.
 
+mod drain;
 mod problems;
 mod state;
 mod wiring;
@@ -11,28 +12,30 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::AbortHandle,
-    time::{sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, info_span};
 
 use crate::{
     admin::Admin,
     buffer::Buffer,
     client::{Phase, Producer, SessionState},
     config::{Config, Problem, Processor},
+    control::Control,
     generation::Generation,
     lane::Lane,
+    log_rate::LogRate,
+    manager::{Manager, Source, prepare},
     metrics::ProcessorMetrics,
-    sandbox::{CompileConfig, Engine, EngineConfig, MAX_POOLED_INSTANCES, PluginDirs, SandboxError},
+    sandbox::{CompileConfig, Engine, EngineConfig, MAX_POOLED_INSTANCES, SandboxError},
     settle::Settler,
-    source::{Source, Stop},
+    source::Stop,
+    stage::{Act, Stage},
     state_dir::StateError,
     status::{Link, ProcessorStatus, QueueStatus, Status},
     telemetry::Logs,
@@ -42,12 +45,6 @@ use self::{
     state::State,
     wiring::{Use, Wiring},
 };
-
-/// How long connections may take to close; each bounds its own goodbye below this.
-const CLOSING_LIMIT: Duration = Duration::from_secs(6);
-
-/// How long dead letters may take after the grace is over.
-const LAST_LETTERS: Duration = Duration::from_secs(3);
 
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +75,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Prepared {
     config: Config,
+    source: Option<Source>,
+    engine: Engine,
     generations: Vec<(Arc<Processor>, Generation)>,
     logs: Option<Logs>,
 }
@@ -98,6 +97,10 @@ pub struct Running {
     in_work: Vec<TaskTracker>,
     lanes: Vec<thread::JoinHandle<()>>,
     sources: Arc<Stop>,
+    control: Control,
+    manager: Option<AbortHandle>,
+    /// Rung when an operator wants the host to end.
+    end: Arc<Notify>,
     /// Last: it is let go when all else has ended.
     state: State,
 }
@@ -124,13 +127,13 @@ impl Prepared {
         let mut problems = problems::problems(&config);
         let mut generations = Vec::new();
         for processor in config.active_processors() {
-            match load(&engine, &config, processor) {
+            match prepare::load(&engine, &config, processor, 1, &Arc::default()) {
                 Ok(generation) => generations.push((processor.clone(), generation)),
                 Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() {
-            Ok(Self { config, generations, logs: None })
+            Ok(Self { config, source: None, engine, generations, logs: None })
         } else {
             Err(PrepareError::Processors(problems))
         }
@@ -148,6 +151,13 @@ impl Prepared {
         &self.generations
     }
 
+    /// Takes up what changes in the file that the configuration came from.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// Shows the log of the process in the metrics.
     #[must_use]
     pub fn with_logs(mut self, logs: Logs) -> Self {
@@ -161,11 +171,11 @@ impl Prepared {
     /// The `state_dir` or `admin.listen` cannot be had, or the system refuses a thread.
     pub fn start(self) -> Result<Running, StartError> {
         let state = State::open(self.config.state_dir.as_deref(), self.lanes())?;
-        let admin = self.config.admin.as_ref().map(|admin| Admin::bind(admin.listen));
-        let admin = admin.transpose().map_err(StartError::Admin)?;
+        let admin = self.bind_admin()?;
         let (consume, consuming) = watch::channel(Phase::Run);
         let (send, sending) = watch::channel(Phase::Run);
         let mut wiring = Wiring::new(&self.config, consuming, sending, &state);
+        let (control, asked) = Control::new();
         let mut running = Running {
             status: Arc::default(),
             admin: None,
@@ -178,23 +188,31 @@ impl Prepared {
             in_work: Vec::new(),
             lanes: Vec::new(),
             sources: Arc::default(),
+            control,
+            manager: None,
+            end: Arc::default(),
             state: State::default(),
         };
         let mut status = Status { logs: self.logs, ..Status::default() };
-        for (processor, generation) in &self.generations {
-            status.processors.push(if processor.in_queue.is_some() {
-                let settler = wiring.settler(processor, generation);
-                running.start_lanes(processor, generation, settler, &state)?
-            } else {
-                running.start_source(processor, wiring.source(processor, generation, &running.sources))?
-            });
+        let mut manager = Manager::new(self.engine, (self.config.clone(), self.source), asked, state.audit.clone());
+        for (processor, generation) in self.generations {
+            let at_work = running.start_processor(&processor, generation, &mut wiring, &state, manager.bell())?;
+            manager.add(processor, at_work.stage.clone(), at_work.guest.clone());
+            status.processors.push(at_work);
         }
         running.connect(wiring, &self.config, &mut status);
         running.state = state;
         running.status = Arc::new(status);
-        let served = running.state.served(&running.status, self.config.admin);
+        running.end = manager.end();
+        running.manager = Some(tokio::spawn(manager.run()).abort_handle());
+        let served = running.state.served(&running.status, &running.control, self.config.admin);
         running.admin = admin.map(|admin| admin.serve(served)).transpose().map_err(StartError::Admin)?;
         Ok(running)
+    }
+
+    fn bind_admin(&self) -> Result<Option<Admin>, StartError> {
+        let admin = self.config.admin.as_ref().map(|admin| Admin::bind(admin.listen));
+        admin.transpose().map_err(StartError::Admin)
     }
 
     fn lanes(&self) -> usize {
@@ -202,30 +220,41 @@ impl Prepared {
     }
 }
 
-fn load(engine: &Engine, config: &Config, processor: &Processor) -> Result<Generation, Vec<Problem>> {
-    let vo_plugins = processor.vo.as_ref().and_then(|vo| config.vos.get(vo)).map(|vo| vo.plugins.clone());
-    let dirs: Vec<_> = vo_plugins.unwrap_or_default().into_iter().chain(config.plugins.iter().cloned()).collect();
-    let problem = |key: &str, message| Problem { path: format!("processors.{}.{key}", processor.name), message };
-    let plugins = PluginDirs::open(&dirs).map_err(|error| vec![problem("module", error.to_string())])?;
-    Generation::load(engine, &plugins, processor, 1)
-        .map_err(|refusals| refusals.into_iter().map(|refusal| problem(&refusal.key, refusal.message)).collect())
-}
-
 impl Running {
+    fn start_processor(
+        &mut self,
+        processor: &Processor,
+        generation: Generation,
+        wiring: &mut Wiring<'_>,
+        state: &State,
+        bell: Arc<Notify>,
+    ) -> std::io::Result<ProcessorStatus> {
+        let (log_rate, act) = (generation.spec.log_rate(), Act::new(generation, &processor.module, None));
+        if processor.in_queue.is_none() {
+            return self.start_source(processor, act, wiring, log_rate, bell);
+        }
+        self.start_lanes(processor, act, wiring.settler(processor, log_rate), state, bell)
+    }
+
     /// Starts the lanes of a processor that reads a queue.
     fn start_lanes(
         &mut self,
         processor: &Processor,
-        generation: &Generation,
+        act: Arc<Act>,
         settler: Arc<Settler>,
         state: &State,
+        bell: Arc<Notify>,
     ) -> std::io::Result<ProcessorStatus> {
-        let in_work = TaskTracker::new();
+        let (in_work, guest, buffer) =
+            (TaskTracker::new(), act.generation.spec.counters.clone(), settler.buffer.clone());
+        let stage =
+            Stage::new(act, processor.n_threads, processor.rollout.replay, bell, Box::new(move || buffer.nudge()));
         for number in 0..processor.n_threads {
             let lane = Lane {
                 buffer: settler.buffer.clone(),
                 settler: settler.clone(),
-                generation: generation.clone(),
+                stage: stage.clone(),
+                number,
                 verbose: processor.verbose,
                 in_work: in_work.clone(),
                 slot: state.slot(self.lanes.len()),
@@ -239,24 +268,34 @@ impl Running {
             vo: processor.vo.clone().unwrap_or_default(),
             in_queue: processor.in_queue.clone(),
             metrics: settler.metrics.clone(),
-            guest: generation.spec.counters.clone(),
+            guest,
             in_work,
             unconfirmed: settler.unconfirmed.clone(),
-            stage: Arc::default(),
+            stage,
         })
     }
 
     /// Starts the one thread of a processor that works by the clock.
-    fn start_source(&mut self, processor: &Processor, source: Source) -> std::io::Result<ProcessorStatus> {
+    fn start_source(
+        &mut self,
+        processor: &Processor,
+        act: Arc<Act>,
+        wiring: &mut Wiring<'_>,
+        log_rate: LogRate,
+        bell: Arc<Notify>,
+    ) -> std::io::Result<ProcessorStatus> {
+        let (guest, stop) = (act.generation.spec.counters.clone(), self.sources.clone());
+        let stage = Stage::new(act, 1, 0, bell, Box::new(move || stop.nudge()));
+        let source = wiring.source(processor, &stage, log_rate, &self.sources);
         let status = ProcessorStatus {
             name: source.name.clone(),
             vo: processor.vo.clone().unwrap_or_default(),
             in_queue: processor.in_queue.clone(),
             metrics: source.metrics.clone(),
-            guest: source.generation.spec.counters.clone(),
+            guest,
             in_work: TaskTracker::new(),
             unconfirmed: Arc::default(),
-            stage: Arc::default(),
+            stage,
         };
         self.lanes.push(thread::Builder::new().name(source.name.to_string()).spawn(move || source.run())?);
         Ok(status)
@@ -290,6 +329,17 @@ impl Running {
         }
     }
 
+    /// The handle by which it is changed.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Waits until an operator wants the host to end.
+    pub async fn drain_asked(&self) {
+        self.end.notified().await;
+    }
+
     /// What there is to know about the host.
     #[must_use]
     pub fn status(&self) -> &Arc<Status> {
@@ -309,86 +359,12 @@ impl Running {
             let _ = queue.clone().wait_for(|state| *state == SessionState::Subscribed).await;
         }
     }
-
-    /// Ends without losing anything: no new deliveries, lanes finish, outputs are confirmed, ACKs are
-    /// written, connections say goodbye.
-    pub async fn drain(self, grace: Duration) -> Drained {
-        let until = Instant::now() + grace;
-        info!("draining, at most {} s", grace.as_secs_f64());
-        self.sources.stop();
-        self.consume.send_replace(Phase::Drain);
-        self.reach(SessionState::Quiet, until).await;
-        self.buffers.iter().for_each(|buffer| buffer.close());
-        let settled = self.settled(until).await;
-        if !settled {
-            self.rescue().await;
-        }
-        self.consume.send_replace(Phase::Finish);
-        self.send.send_replace(Phase::Finish);
-        self.tasks.close();
-        // Sessions and producers bound their goodbyes themselves; what hangs longer is left behind.
-        let _ = timeout(CLOSING_LIMIT, self.tasks.wait()).await;
-        if let Some(admin) = &self.admin {
-            admin.abort();
-        }
-        if settled && self.consumers.iter().all(|queue| *queue.borrow() == SessionState::Closed) {
-            return Drained::Clean;
-        }
-        let in_work: usize = self.in_work.iter().map(TaskTracker::len).sum();
-        warn!(
-            in_work,
-            "not everything was settled in time: the broker delivers it again, except in ack mode auto; outputs may have arrived"
-        );
-        Drained::Forced
-    }
-
-    /// The grace is over. What its broker forgot when it sent it (ack mode auto) is ours alone: what waits for
-    /// confirmations becomes a dead letter, if that is quick; of the rest the log tells.
-    async fn rescue(&self) {
-        let of = |what: Use| self.producers.iter().filter(move |(of, _)| *of == what).map(|(_, producer)| producer);
-        of(Use::Outputs).for_each(Producer::abandon);
-        let until = Instant::now() + LAST_LETTERS;
-        while of(Use::DeadLetters).any(|producer| producer.unconfirmed() > 0) && Instant::now() < until {
-            sleep(Duration::from_millis(5)).await;
-        }
-        of(Use::DeadLetters).for_each(Producer::abandon);
-        for buffer in self.buffers.iter().filter(|buffer| buffer.must_finish()) {
-            let (waiting, held, _) = buffer.counts();
-            if waiting + held > 0 {
-                error!(waiting, held, "lost: read in ack mode auto and not processed within the grace");
-            }
-        }
-    }
-
-    /// Waits until every queue has come so far, or until the time is up.
-    async fn reach(&self, wanted: SessionState, until: Instant) {
-        for queue in &self.consumers {
-            let reached = async { queue.clone().wait_for(|state| *state >= wanted).await.is_ok() };
-            let _ = timeout_at(until.into(), reached).await;
-        }
-    }
-
-    /// Whether lanes ended and everything they took is settled before `until`.
-    async fn settled(&self, until: Instant) -> bool {
-        for in_work in &self.in_work {
-            in_work.close();
-        }
-        loop {
-            if self.lanes.iter().all(thread::JoinHandle::is_finished) && self.in_work.iter().all(TaskTracker::is_empty)
-            {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
 }
 
 /// A host that is dropped without a drain takes nothing more: its lanes end with what they do.
 impl Drop for Running {
     fn drop(&mut self) {
+        self.manager.iter().for_each(AbortHandle::abort);
         self.sources.stop();
         self.buffers.iter().for_each(|buffer| buffer.close());
     }

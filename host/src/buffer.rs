@@ -116,6 +116,15 @@ pub struct Taken {
     pub more: bool,
 }
 
+/// Why a lane that waits for a delivery gets none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// It has something else to do.
+    Interrupted,
+    /// The buffer is closed, and nothing must be finished.
+    Closed,
+}
+
 impl Buffer {
     /// Creates an empty buffer.
     #[must_use]
@@ -153,23 +162,34 @@ impl Buffer {
     /// be processed (its session is dead, or it was settled before) ends here. None once the buffer is
     /// closed and nothing must be finished.
     pub fn take(&self, reader: usize) -> Option<Taken> {
+        self.take_unless(reader, || false).ok()
+    }
+
+    /// The same, until `interrupted`; who makes that true calls [`Buffer::nudge`] after it.
+    ///
+    /// # Errors
+    /// There is none, and why.
+    pub fn take_unless(&self, reader: usize, interrupted: impl Fn() -> bool) -> Result<Taken, Nothing> {
         loop {
-            let (delivery, more) = self.wait_for_next(reader)?;
+            let (delivery, more) = self.wait_for_next(reader, &interrupted)?;
             match delivery.claim() {
-                Some(delivery) => return Some(Taken { delivery, more }),
+                Some(delivery) => return Ok(Taken { delivery, more }),
                 None => self.stale.fetch_add(1, Ordering::Relaxed),
             };
         }
     }
 
-    fn wait_for_next(&self, reader: usize) -> Option<(Delivery, bool)> {
+    fn wait_for_next(&self, reader: usize, interrupted: &impl Fn() -> bool) -> Result<(Delivery, bool), Nothing> {
         let mut state = self.lock();
         loop {
             if let Some(delivery) = self.next(&mut state, reader) {
-                return Some((delivery, state.waiting.is_ready()));
+                return Ok((delivery, state.waiting.is_ready()));
             }
             if state.closed && state.waiting.len() == 0 {
-                return None;
+                return Err(Nothing::Closed);
+            }
+            if interrupted() {
+                return Err(Nothing::Interrupted);
             }
             let due = state.held.get(reader).and_then(Held::next_due);
             state.idle += 1;
@@ -225,9 +245,14 @@ impl Buffer {
 
     /// Sleeps, or returns early with true when the buffer is closed.
     pub fn pause(&self, pause: Duration) -> bool {
+        self.pause_unless(pause, || false)
+    }
+
+    /// Sleeps, or returns early with true when the buffer is closed or `interrupted`; see [`Buffer::nudge`].
+    pub fn pause_unless(&self, pause: Duration, interrupted: impl Fn() -> bool) -> bool {
         let until = Instant::now() + pause;
         let mut state = self.lock();
-        while !state.closed {
+        while !state.closed && !interrupted() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -235,6 +260,22 @@ impl Buffer {
             state = wait(&self.end, state, Some(left));
         }
         true
+    }
+
+    /// Waits until `over`, or until the buffer is closed; who makes that true calls [`Buffer::nudge`] after it.
+    pub fn stand_by(&self, over: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while !state.closed && !over() {
+            state = wait(&self.end, state, None);
+        }
+    }
+
+    /// Lets lanes that wait look around.
+    pub fn nudge(&self) {
+        // Under the lock: a lane that has looked already is asleep before it is woken.
+        drop(self.lock());
+        self.arrival.notify_all();
+        self.end.notify_all();
     }
 
     /// Ends the buffer: lanes get nothing more (in ack mode auto: what is left; in ack mode client: what is
@@ -255,6 +296,12 @@ impl Buffer {
         self.arrival.notify_all();
         self.end.notify_all();
         self.room.notify_waiters();
+    }
+
+    /// Whether [`Buffer::close`] was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Deliveries waiting, held for retry, and ended because they were not to be processed.

@@ -26,6 +26,7 @@ use crate::{
     app::{PrepareError, Prepared},
     config::Config,
     console::complain,
+    manager::Source,
     metrics::ProcessorMetrics,
     sandbox::{CompileConfig, CompileLimits},
 };
@@ -45,7 +46,9 @@ pub fn prepare(file: &Path, strict: bool) -> Result<Prepared, ExitCode> {
     for warning in &loaded.warnings {
         warn!("{}: {warning}", file.display());
     }
-    Prepared::new(loaded.config, compile_config()).map_err(|error| match error {
+    let source = Source { file: file.to_owned(), strict };
+    let prepared = Prepared::new(loaded.config, compile_config()).map(|prepared| prepared.with_source(source));
+    prepared.map_err(|error| match error {
         PrepareError::Processors(problems) => {
             complain(format_args!("error: {} cannot run: {} problem(s)", file.display(), problems.len()));
             problems.iter().for_each(|problem| complain(format_args!("  {problem}")));

@@ -25,6 +25,7 @@ mod problem;
 mod processor;
 mod queue;
 mod retry;
+mod rollout;
 mod secret;
 mod server;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use fields::{Fields, Scope};
 use problem::Report;
 use processor::Known;
 
-pub use problem::{ConfigError, Problem, with_sources};
+pub use problem::{ConfigError, Problem, hint, with_sources};
 pub use processor::{InstanceMode, Processor};
 pub use queue::{Queue, check_send_header};
 pub use secret::Secret;

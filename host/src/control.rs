@@ -1,7 +1,7 @@
 //! What an operator can ask of a host at work, and what is answered.
 //!
-//! [`Control`] is the handle: signals, files that change and [`crate::admin`] each hold one. All is carried out by one
-//! task of [`crate::app`], one request after the other. Nothing here changes anything itself.
+//! [`Control`] is the handle: who hears signals and [`crate::admin`] hold one each. All is carried out by one task,
+//! [`crate::manager`], one request after the other. Nothing here changes anything itself.
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -149,7 +149,7 @@ pub type Answer = Result<Vec<Change>, ControlError>;
 pub struct Asked {
     /// What is asked.
     pub request: Request,
-    /// Who asks, for the audit log: `admin`, `SIGHUP`, `file`.
+    /// Who asks, for the audit log: `admin` or `SIGHUP`.
     pub who: &'static str,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,

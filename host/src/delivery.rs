@@ -11,7 +11,7 @@ pub(crate) mod testing;
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -69,6 +69,18 @@ impl Message {
     #[must_use]
     pub fn redelivered(&self) -> bool {
         self.headers.get("redelivered") == Some("true")
+    }
+
+    /// A copy out of the read buffer, of which a small message would keep 64 KiB alive.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            headers: self.headers.compact(),
+            body: Bytes::copy_from_slice(&self.body),
+            received_at: self.received_at,
+            stable_from: self.stable_from,
+        }
     }
 
     /// What it takes of a buffer's bytes.
@@ -137,6 +149,10 @@ pub struct Delivery {
     pub forwarded: bool,
     /// Whether a dead letter of it was confirmed.
     pub dead_lettered: bool,
+    /// The generation that was stable when one on trial could not do it: that one runs it from then on.
+    pub run_on: Option<u64>,
+    /// Counts the output that a broker refused of a generation on trial, if another generation's is confirmed.
+    pub refused_on_trial: Option<Arc<AtomicU64>>,
     /// Counted while it is kept because the broker refused the dead letter of it.
     pub kept: Option<Tally>,
     /// Counted among what its connection delivered and is not settled.
@@ -172,6 +188,8 @@ impl Delivery {
             counted: false,
             forwarded: false,
             dead_lettered: false,
+            run_on: None,
+            refused_on_trial: None,
             kept: None,
             outstanding: None,
             span,
@@ -216,14 +234,7 @@ impl Delivery {
     /// Copies the message out of the read buffer, of which a small one would keep 64 KiB alive: for
     /// deliveries that stay longer.
     pub fn compact(&mut self) {
-        let message = &self.message;
-        self.message = Arc::new(Message {
-            queue: message.queue.clone(),
-            headers: message.headers.compact(),
-            body: Bytes::copy_from_slice(&message.body),
-            received_at: message.received_at,
-            stable_from: message.stable_from,
-        });
+        self.message = Arc::new(self.message.compact());
         if let Some(settle) = &self.settle {
             settle.copied(self.number, &self.message);
         }

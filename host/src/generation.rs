@@ -1,10 +1,9 @@
 //! A generation: what a processor runs as, immutable and numbered.
 //!
-//! Component, parameters and limits together. [`Generation::load`] is called off the hot path, by
-//! `check` and at start; lanes and sources hold the one they were given and make their instances of it.
-//! The place where the next generation will be swapped in between two messages.
+//! Component, parameters, limits and grants together. [`Generation::load`] is called off the hot path: by `check`, at start,
+//! and when a component or its configuration has changed. Which one runs is decided by [`crate::stage`].
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use tracing::{error, info};
 
@@ -19,6 +18,8 @@ use crate::{
 pub struct Generation {
     /// What an instance is made of: component, number, limits, parameters, queues.
     pub spec: Arc<Spec>,
+    /// Where the component was found.
+    pub file: PathBuf,
 }
 
 /// Why a processor cannot run, with the configuration key at fault.
@@ -31,7 +32,8 @@ pub struct Refusal {
 }
 
 impl Generation {
-    /// Finds, compiles (or loads from the cache) and checks the component of a processor.
+    /// Finds, compiles (or loads from the cache) and checks the component of a processor. What its guest counts goes on
+    /// in `counters`.
     ///
     /// # Errors
     /// The component is missing, unusable, or does not offer what the configuration asks for.
@@ -40,30 +42,28 @@ impl Generation {
         plugins: &PluginDirs,
         processor: &config::Processor,
         number: u64,
+        counters: &Arc<Counters>,
     ) -> Result<Self, Vec<Refusal>> {
-        let spec = Self::spec(engine, plugins, processor, number).map_err(|refusal| vec![refusal])?;
+        let found = plugins.find(&processor.module).map_err(|error| vec![refuse("module", &error)])?;
+        let spec = Self::spec(engine, &found, processor, number, counters).map_err(|refusal| vec![refusal])?;
         spec.check_fit().map_err(|misfits| misfits.into_iter().map(refuse_misfit).collect::<Vec<_>>())?;
-        Ok(Self { spec: Arc::new(spec) })
+        Ok(Self { spec: Arc::new(spec), file: found.file })
     }
 
     fn spec(
         engine: &Engine,
-        plugins: &PluginDirs,
+        found: &Found,
         processor: &config::Processor,
         number: u64,
+        counters: &Arc<Counters>,
     ) -> Result<Spec, Refusal> {
-        let refuse = |key: &'static str, error: &dyn std::error::Error| Refusal {
-            key: key.into(),
-            message: config::with_sources(error),
-        };
-        let found = plugins.find(&processor.module).map_err(|e| refuse("module", &e))?;
-        check_pin(&found, processor)?;
-        let component = Component::load_file(engine, &found).map_err(|e| refuse("module", &e))?;
+        check_pin(found, processor)?;
+        let component = Component::load_file(engine, found).map_err(|e| refuse("module", &e))?;
+        check_kind(component.kind(), processor)?;
         component.processor(&processor.class).map_err(|error| match error {
             LoadError::UnknownProcessor { .. } => refuse("name", &error),
             other => refuse("module", &LoadError::File { path: found.file.clone(), source: Box::new(other) }),
         })?;
-        check_kind(component.kind(), processor)?;
         Ok(Spec {
             component,
             class: processor.class.clone(),
@@ -75,12 +75,26 @@ impl Generation {
             out_queues: processor.writes_to().cloned().collect(),
             default_queue: processor.out_queue.clone(),
             fresh: processor.instance == config::InstanceMode::Fresh,
-            counters: Arc::new(Counters::default()),
+            counters: counters.clone(),
         })
     }
 
+    /// What tells it from others: component, parameters, limits, and how long an instance lives.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let Spec { component, class, params, limits, fresh, .. } = &*self.spec;
+        format!("{} {class} {params} {limits:?} {fresh}", component.digest())
+    }
+
+    /// The identity of what this configuration makes of the component with this digest.
+    #[must_use]
+    pub fn identity_of(processor: &config::Processor, digest: &str) -> String {
+        let config::Processor { class, params, limits, instance, .. } = processor;
+        format!("{digest} {class} {params} {limits:?} {}", *instance == config::InstanceMode::Fresh)
+    }
+
     /// Makes an instance, trying again with back-off until it succeeds. `pause` sleeps, and returns true
-    /// when the host ends: then there is none.
+    /// when the host ends or something else is to run: then there is none.
     pub fn start(&self, pause: impl Fn(Duration) -> bool) -> Option<Instance> {
         let processor = &self.spec.processor;
         let (mut pauses, mut failed) = (Pauses::default(), false);
@@ -107,13 +121,17 @@ impl Generation {
     }
 
     /// What is left of an instance after a message or a tick: nothing where each gets a fresh one.
-    pub fn keep(&self, left: Option<Instance>) -> Option<Instance> {
+    pub fn keep(&self, left: Instance) -> Option<Instance> {
         if !self.spec.fresh {
-            return left;
+            return Some(left);
         }
-        left.into_iter().for_each(Instance::terminate);
+        left.terminate();
         None
     }
+}
+
+fn refuse(key: &'static str, error: &dyn std::error::Error) -> Refusal {
+    Refusal { key: key.into(), message: config::with_sources(error) }
 }
 
 /// No instance fits into the limits of the processor.

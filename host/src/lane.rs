@@ -2,7 +2,8 @@
 //! outcome to settlement, takes the next without waiting for the broker.
 //!
 //! Spawned by [`crate::app`], `n_threads` of them for each processor. Guests run here and never on the
-//! async runtime's threads, so a guest that spins stops its lane and nothing else.
+//! async runtime's threads, so a guest that spins stops its lane and nothing else. What it runs it asks of its
+//! [`Post`] between two messages; while a candidate is on trial it has an instance of the stable generation too.
 
 use std::{
     sync::Arc,
@@ -13,17 +14,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::{
-    buffer::{Buffer, Rest},
+    buffer::{Buffer, Nothing, Rest, Taken},
     delivery::Delivery,
-    generation::Generation,
     metrics::ProcessorMetrics,
-    outcome::{Happened, Reason},
+    outcome::{CallError, Happened, Reason},
     retry::Pauses,
-    sandbox::{Called, Failed, Instance},
+    sandbox::{Called, Failed, one_line},
     settle::{Job, Next, Settler},
     slots::Slot,
+    stage::{Act, On, Post, Seat, Stage, Turn},
+    trial::Went,
 };
 
+/// Says which generation is to run a replayed dead letter.
+const REPLAY_GENERATION: &str = "stompbox_replay_generation";
 /// How long a lane waits before it looks again whether outputs were confirmed.
 const OVERLOADED: Duration = Duration::from_millis(5);
 /// How long it waits before each message while dead letters are refused.
@@ -37,7 +41,9 @@ pub struct Lane {
     /// Where outcomes go.
     pub settler: Arc<Settler>,
     /// What runs.
-    pub generation: Generation,
+    pub stage: Arc<Stage>,
+    /// Its number among the lanes of its processor.
+    pub number: usize,
     /// Whether each delivery is logged (`verbose`).
     pub verbose: bool,
     /// Counts deliveries in work for the drain.
@@ -62,36 +68,82 @@ impl Away {
 }
 
 impl Lane {
-    /// Processes deliveries until the buffer is closed.
+    /// Processes deliveries until the buffer is closed or the stage ends.
     pub fn run(self) {
-        let (mut warm, mut away) = (None, Away::default());
+        let (mut post, mut away) = (Post::new(self.stage.clone(), self.number), Away::default());
         loop {
-            // The instance comes first: while `initialize` fails, nothing is taken.
-            let Some(instance) = warm.take().or_else(|| self.start()) else { return self.give_up_the_rest() };
-            self.wait_while_overloaded();
-            let Some(taken) = self.buffer.take(self.settler.reader) else {
-                instance.terminate();
-                return;
-            };
-            let mut delivery = taken.delivery;
-            let first = !std::mem::replace(&mut delivery.counted, true);
-            if first {
-                self.metrics().received.add_one();
+            match post.follow() {
+                // What must be finished at the end (ack mode auto) is finished all the same.
+                Turn::Pause if !self.buffer.is_closed() => {
+                    self.stand_by(&post);
+                    continue;
+                }
+                Turn::Go | Turn::Pause => {}
+                Turn::End => return post.leave(),
             }
-            let job = Job { delivery, more: taken.more, token: self.in_work.token() };
-            warm = match if first { self.spared(job) } else { Some(job) } {
-                Some(job) => self.process(instance, job, &mut away),
-                None => Some(instance),
-            };
+            // The instance comes first: while `initialize` fails, nothing is taken.
+            post.choose(None);
+            if self.man(&mut post).is_none() {
+                if self.buffer.is_closed() {
+                    return self.give_up_the_rest(&post);
+                }
+                continue;
+            }
+            if !self.wait_while_overloaded(&post) {
+                continue;
+            }
+            post.doing("idle");
+            match self.buffer.take_unless(self.settler.reader, || post.is_behind()) {
+                Ok(taken) => self.work_on(&mut post, taken, &mut away),
+                Err(Nothing::Interrupted) => {}
+                Err(Nothing::Closed) => return post.leave(),
+            }
         }
     }
 
+    /// Paused by an operator: after a while everything goes back to the broker.
+    fn stand_by(&self, post: &Post) {
+        post.doing("paused");
+        let _rest = self.buffer.rest();
+        self.buffer.stand_by(|| post.is_behind());
+    }
+
+    fn work_on(&self, post: &mut Post, taken: Taken, away: &mut Away) {
+        let first = !taken.delivery.counted;
+        let mut job = self.job(post, taken);
+        job.delivery.counted = true;
+        if first {
+            self.metrics().received.add_one();
+        }
+        if let Some(job) = if first { self.spared(job) } else { Some(job) } {
+            let job = self.named(job);
+            self.process(post, job, away);
+            post.see_off();
+        }
+    }
+
+    /// A replayed dead letter may name the generation that is to run it.
+    fn named(&self, mut job: Job) -> Job {
+        let Some(named) = job.delivery.message.headers.get(REPLAY_GENERATION) else { return job };
+        let number = named.parse().ok().filter(|number| self.stage.has(*number));
+        if number.is_none() && self.settler.log_rate.allows(named.len()) {
+            let known = self.stage.earlier_numbers();
+            warn!(processor = %self.settler.processor, id = job.delivery.message.id(), generation = %one_line(named, 20), ?known,
+                  "a replayed message names a generation that is not here: what runs takes it");
+        }
+        job.delivery.run_on = job.delivery.run_on.or(number);
+        job
+    }
+
+    fn job(&self, post: &Post, taken: Taken) -> Job {
+        let (token, by) = (self.in_work.token(), post.stable.act.author.clone());
+        Job { delivery: taken.delivery, more: taken.more, token, by, on_trial: false }
+    }
+
     /// The host ends and there never was an instance: in ack mode auto nobody else has what was read.
-    fn give_up_the_rest(&self) {
+    fn give_up_the_rest(&self, post: &Post) {
         while let Some(taken) = self.buffer.take(self.settler.reader) {
-            let job = Job { delivery: taken.delivery, more: taken.more, token: self.in_work.token() };
-            self.settler
-                .give_up(job, Reason::new("initialize-failed", "no instance could be started before the host ended"));
+            self.settler.give_up(self.job(post, taken), no_instance());
         }
     }
 
@@ -103,42 +155,63 @@ impl Lane {
         }
         job.delivery.attempt += times - 1; // The table counts this one.
         match self.settler.settle(job, Happened::HostCrashed { times }) {
-            Next::RunAgain(job, _) | Next::Wait(job, _) => Some(job),
+            Next::RunAgain(job, _) | Next::OnStable(job, _) | Next::Wait(job, _) => Some(job),
             Next::Done | Next::GivenBack(_) => None,
         }
     }
 
-    /// Runs one delivery to its settlement; returns the instance if it can be used again.
-    fn process(&self, mut instance: Instance, mut job: Job, away: &mut Away) -> Option<Instance> {
+    /// Runs one delivery to its settlement.
+    fn process(&self, post: &mut Post, mut job: Job, away: &mut Away) {
         job.delivery.unavailable_since = away.since;
-        let mut rest = None;
+        let (mut rest, mut reason) = (None, no_instance());
+        let mut disputed: Option<(Arc<Act>, Went)> = None;
         loop {
-            let (happened, left) = self.call(instance, &mut job);
-            let (again, reason) = match self.settler.settle(job, happened) {
+            post.follow();
+            post.choose(job.delivery.run_on);
+            if !post.is_manned() {
+                rest = None; // A start rests by itself, and a lane counts once.
+            }
+            let on = match self.man(post) {
+                Some(on) => on,
+                None if self.buffer.is_closed() => return self.settler.give_up(job, reason),
+                None => continue,
+            };
+            let (next, went) = self.run_once(post, on, job);
+            if let Some((act, how)) = disputed.take().filter(|(_, how)| went.is_better_than(*how)) {
+                self.stage.dispute(&act, how);
+            }
+            (job, reason) = match next {
                 Next::Done => {
                     *away = Away::default();
-                    return self.keep(left);
+                    return;
                 }
                 Next::RunAgain(job, reason) => (job, reason),
+                Next::OnStable(job, reason) => {
+                    disputed = post.candidate.as_ref().map(|seat| (seat.act.clone(), went));
+                    (job, reason)
+                }
                 Next::Wait(job, reason) => match self.wait(job, reason, away, &mut rest) {
                     Some(again) => again,
-                    None => return self.keep(left),
+                    None => return,
                 },
                 Next::GivenBack(reason) => {
                     self.pause(&reason, away, &mut rest);
-                    return self.keep(left);
+                    return;
                 }
             };
-            let next = self.keep(left).or_else(|| {
-                rest = None; // A start rests by itself, and a lane counts once.
-                self.start()
-            });
-            let Some(next) = next else {
-                self.settler.give_up(again, reason);
-                return None;
-            };
-            (instance, job) = (next, again);
         }
+    }
+
+    /// One call, and what follows from it.
+    fn run_once(&self, post: &mut Post, on: On, mut job: Job) -> (Next, Went) {
+        post.doing("processing");
+        let seat = post.seat(on);
+        (job.by, job.on_trial) = (seat.act.author.clone(), seat.act.author.is_on_trial());
+        let (happened, went) = self.call(seat, &mut job);
+        let next = self.settler.settle(job, happened);
+        // After settling, so that a slow farewell delays no message.
+        seat.warm = seat.warm.take().and_then(|left| seat.act.generation.keep(left));
+        (next, went)
     }
 
     /// Waits with a delivery until the processor may be available; none when the delivery is not to be
@@ -165,51 +238,53 @@ impl Lane {
     /// Pauses because the processor is unavailable; returns whether the host ends.
     fn pause<'a>(&'a self, reason: &Reason, away: &mut Away, rest: &mut Option<Rest<'a>>) -> bool {
         let pause = away.pause();
-        warn!(processor = %self.settler.origin.processor, code = reason.code, detail = reason.detail,
+        warn!(processor = %self.settler.processor, code = reason.code, detail = reason.detail,
               "unavailable: the lane waits {} ms", pause.as_millis());
         rest.get_or_insert_with(|| self.buffer.rest());
         self.buffer.pause(pause)
     }
 
-    /// What is left of an instance for the next message. Asked after settling, so that a slow farewell
-    /// delays no message.
-    fn keep(&self, left: Option<Instance>) -> Option<Instance> {
-        self.generation.keep(left)
-    }
-
     /// One call of the component. An instance that failed is gone: the call consumed it.
-    fn call(&self, instance: Instance, job: &mut Job) -> (Happened, Option<Instance>) {
+    fn call(&self, seat: &mut Seat, job: &mut Job) -> (Happened, Went) {
         let delivery = &mut job.delivery;
-        delivery.span.record("processor", &*self.settler.origin.processor).record("attempt", delivery.attempt);
+        delivery.span.record("processor", &*self.settler.processor).record("attempt", delivery.attempt);
         let _entered = delivery.span.enter();
         let metrics = self.metrics();
         metrics.calls.add_one();
+        let Some(instance) = seat.warm.take() else { return (Happened::Failed(gone()), Went::Trap) };
         let running = self.slot.as_ref().map(|slot| slot.enter(&delivery.message));
+        let began = Instant::now();
         let result = instance.process(&delivery.message, delivery.attempt);
+        let took = began.elapsed();
         drop(running);
         if self.verbose {
             self.report(delivery, &result);
         }
-        let fuel = match &result {
-            Ok(called) => called.fuel,
-            Err(failed) => failed.fuel,
+        let (fuel, went) = match &result {
+            Ok(called) => (called.fuel, Went::of(Ok(&called.outcome))),
+            Err(failed) => (failed.fuel, Went::of(Err(&failed.error))),
         };
+        seat.act.score.add(went, took, delivery.run_on.is_none());
+        if let (Went::Well(outputs), false) = (went, job.on_trial) {
+            self.stage.recorder().record(&delivery.message, delivery.attempt, outputs);
+        }
         delivery.fuel = delivery.fuel.saturating_add(fuel);
         metrics.fuel.record(fuel);
         match result {
             Ok(called) => {
                 metrics.unsent.add(u64::from(called.unsent));
-                (Happened::Decided(called.outcome), Some(called.instance))
+                seat.warm = Some(called.instance);
+                (Happened::Decided(called.outcome), went)
             }
             Err(failed) => {
                 metrics.failures.add_one(failed.error.code());
-                (Happened::Failed(failed.error), None)
+                (Happened::Failed(failed.error), went)
             }
         }
     }
 
     fn report(&self, delivery: &Delivery, result: &Result<Called, Failed>) {
-        let (processor, id, attempt) = (&self.settler.origin.processor, delivery.message.id(), delivery.attempt);
+        let (processor, id, attempt) = (&self.settler.processor, delivery.message.id(), delivery.attempt);
         match result {
             Ok(called) => {
                 info!(%processor, id, attempt, fuel = called.fuel, outcome = called.outcome.name(), "processed")
@@ -218,35 +293,49 @@ impl Lane {
         }
     }
 
-    /// Makes an instance; none when the host ends.
-    fn start(&self) -> Option<Instance> {
+    /// Sees to an instance for the next message; none where the host ends or something else is to run.
+    fn man(&self, post: &mut Post) -> Option<On> {
         let rest = std::cell::OnceCell::new();
-        self.generation.start(|pause| {
+        let failed = || self.metrics().failures.add_one("initialize");
+        post.man(failed, |pause, is_behind| {
             rest.get_or_init(|| self.buffer.rest());
-            self.metrics().failures.add_one("initialize");
-            self.buffer.pause(pause)
+            self.buffer.pause_unless(pause, is_behind)
         })
     }
 
-    /// Flow control of the broker stops the lane here. Where dead letters are refused it goes on, slowly:
-    /// the next message may be a good one.
-    fn wait_while_overloaded(&self) {
+    /// Flow control of the broker stops the lane here; false where something else has changed meanwhile. Where dead
+    /// letters are refused it goes on, slowly: the next message may be a good one.
+    fn wait_while_overloaded(&self, post: &Post) -> bool {
         let (began, mut rest) = (Instant::now(), None);
         while self.settler.overloaded() {
+            post.doing("waiting");
             if began.elapsed() >= self.buffer.patience() {
                 rest.get_or_insert_with(|| self.buffer.rest());
             }
             if self.buffer.pause(OVERLOADED) {
-                return;
+                return true;
+            }
+            if post.is_behind() {
+                return false;
             }
         }
         if self.settler.clogged() {
-            error!(processor = %self.settler.origin.processor, "slowed down: many messages are kept because their dead letters are refused");
+            error!(processor = %self.settler.processor, "slowed down: many messages are kept because their dead letters are refused");
             self.buffer.pause(CLOGGED);
         }
+        true
     }
 
     fn metrics(&self) -> &ProcessorMetrics {
         &self.settler.metrics
     }
+}
+
+fn no_instance() -> Reason {
+    Reason::new("initialize-failed", "no instance could be started before the host ended")
+}
+
+/// Cannot happen: a lane calls what it has manned.
+fn gone() -> CallError {
+    CallError::Trap("there was no instance".to_owned())
 }

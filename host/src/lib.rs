@@ -18,6 +18,9 @@
 //! Nothing is lost, because step 7 comes after the RECEIPT of every output. (In ack mode auto the broker forgets a
 //! message when it is sent or read: a host that is killed loses what it holds.) Nothing escapes, because a guest has
 //! only what [`sandbox`] gives it. [`app`] wires it all together and ends it in order.
+//!
+//! Nothing stops: what the lanes of a processor run is on its [`stage`], where [`manager`] puts the next generation beside
+//! the stable one; [`trial`] says whether it stays. A lane has a *post* there, with a *seat* for each generation that it runs.
 
 pub mod cli;
 pub mod commands;
@@ -40,6 +43,7 @@ pub mod generation;
 pub mod lane;
 pub mod source;
 pub mod stage;
+pub mod trial;
 
 pub mod sandbox;
 
@@ -57,6 +61,7 @@ pub mod state_dir;
 pub mod admin;
 pub mod audit;
 pub mod control;
+pub mod manager;
 pub mod metrics;
 pub mod shutdown;
 

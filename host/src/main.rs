@@ -6,11 +6,12 @@ use std::{backtrace::Backtrace, process::ExitCode};
 use anyhow::Context;
 use clap::Parser;
 use stompbox::{
-    app::{Drained, Prepared},
+    app::{Drained, Prepared, Running},
     cli::{Cli, Command, Run},
     commands::{self, EXIT_USAGE},
     console::complain,
-    shutdown::Signals,
+    control::{Control, Request, What},
+    shutdown::{Heard, Signals},
     telemetry::{self, Logs},
 };
 use tracing::{info, warn};
@@ -36,12 +37,12 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &logs),
         Command::Check(args) => commands::check::check(&args),
         Command::Send(args) => commands::send::send(&args),
+        Command::DeadLetters { command } => commands::dead_letters::dead_letters(&command),
         Command::Status(args) => commands::status::status(&args),
         Command::Reload(args) => commands::change::reload(&args),
         Command::Rollback(args) => commands::change::roll_back(&args),
         Command::Pause(args) => commands::change::pause(&args),
         Command::Resume(args) => commands::change::resume(&args),
-        Command::DeadLetters { command } => commands::dead_letters::dead_letters(&command),
         Command::Demo(args) => commands::demo::demo(&args),
         Command::DevBroker(args) => commands::dev_broker::dev_broker(&args),
         Command::Inspect(args) => commands::inspect::inspect(&args),
@@ -68,24 +69,46 @@ async fn serve(prepared: Prepared, args: &Run, logs: Logs) -> anyhow::Result<Exi
     end_with_the_first_panic(logs);
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let running = prepared.start().context("cannot start")?;
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        () = running.ready() => {
-            info!("every queue is subscribed");
-            signals.next().await
-        }
-    };
+    let signal = work(&running, &mut signals).await;
     info!("{signal} received");
     let metrics = running.metrics();
     let drained = tokio::select! {
         drained = running.drain(args.grace) => drained,
-        signal = signals.next() => {
+        signal = signals.end() => {
             warn!("{signal} again: leaving at once, the broker delivers again what was not acknowledged");
             Drained::Forced
         }
     };
     commands::log_totals(&metrics);
     Ok(if drained == Drained::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Works until somebody wants the host to end; returns who.
+async fn work(running: &Running, signals: &mut Signals) -> &'static str {
+    let mut ready = false;
+    loop {
+        tokio::select! {
+            heard = signals.next() => match heard {
+                Heard::End(name) => return name,
+                Heard::Reload => drop(tokio::spawn(reload(running.control().clone()))),
+            },
+            () = running.drain_asked() => return "a drain by an operator",
+            () = running.ready(), if !ready => {
+                info!("every queue is subscribed");
+                ready = true;
+            }
+        }
+    }
+}
+
+async fn reload(control: Control) {
+    match control.ask("SIGHUP", Request::Reload { processor: None }).await {
+        Ok(changes) => {
+            let changed = changes.iter().filter(|change| change.what != What::Unchanged).count();
+            info!(processors = changes.len(), changed, "SIGHUP: reloaded");
+        }
+        Err(error) => warn!(%error, "SIGHUP: not reloaded"),
+    }
 }
 
 /// A task or a lane that is gone would leave its queue standing still. A host that ends is started again by

@@ -110,6 +110,8 @@ pub struct Standing {
     pub max_time: Option<Duration>,
     /// Whether an ACK is of use: its session lives, or will know it when the broker delivers it again.
     pub can_ack: bool,
+    /// Whether the generation that ran it is on trial: what it cannot do, the stable one may.
+    pub on_trial: bool,
 }
 
 /// What to do, carried out in order.
@@ -130,6 +132,8 @@ pub enum Action {
     DeadLetter(Reason),
     /// Run it again at once in a fresh instance.
     RunAgain(Reason),
+    /// Run it again at once on the stable generation, as if it had never been run.
+    RunOnStable(Reason),
     /// The lane waits with back-off and runs it again; the attempt is not counted.
     LaneWaits(Reason),
     /// Append the dead letter, with this story, to the spool; `DeadLetterSpooled` or `SpoolFailed` follows.
@@ -147,6 +151,9 @@ pub enum Action {
 /// The settlement table: the only place of this policy.
 #[must_use]
 pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
+    if let Some(reason) = failed_on_trial(&happened, standing) {
+        return vec![Action::RunOnStable(reason)];
+    }
     match happened {
         Happened::Decided(Outcome::Ok(outputs)) if outputs.is_empty() => acknowledge(standing),
         Happened::Decided(Outcome::Ok(outputs)) => vec![Action::Send(outputs)],
@@ -180,6 +187,26 @@ pub fn decide(happened: Happened, standing: Standing) -> Vec<Action> {
         Happened::HostCrashed { .. } => vec![Action::RunAgain(Reason::new("host-crash", "the host died on it once"))],
     }
 }
+
+/// A bad candidate costs no message: only the stable generation gives one up, puts it off or returns nothing for it. A
+/// bug that returns nothing is the commonest, and an ACK could not be undone.
+fn failed_on_trial(happened: &Happened, standing: Standing) -> Option<Reason> {
+    if !standing.on_trial {
+        return None;
+    }
+    match happened {
+        Happened::Decided(Outcome::Retry { reason, .. } | Outcome::Reject(reason) | Outcome::Unavailable(reason))
+        | Happened::OutputRefused(reason) => Some(reason.clone()),
+        Happened::Failed(error) => Some(error.reason()),
+        Happened::Decided(Outcome::Ok(outputs)) if outputs.is_empty() => {
+            Some(Reason::new(NO_OUTPUT, "it returned no output"))
+        }
+        _ => None,
+    }
+}
+
+/// The code under which the stable generation is asked about a message that one on trial would filter.
+pub const NO_OUTPUT: &str = "no-output";
 
 /// `unavailable` for so long is an alarm.
 const UNAVAILABLE_ALARM: Duration = Duration::from_secs(60);

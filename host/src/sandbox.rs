@@ -48,7 +48,7 @@ pub use fit::Misfit;
 pub use instance::{Called, Failed, Instance, StartError};
 pub use limits::Limits;
 pub use load_error::LoadError;
-pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs, read_file};
+pub use lookup::{FindError, Found, MAX_COMPONENT_BYTES, PluginDirs, Stamp, read_file};
 pub use spec::Spec;
 pub(crate) use text::{nearest, one_line};
 pub use world::Kind;

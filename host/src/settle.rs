@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ use crate::{
     delivery::Delivery,
     log_rate::LogRate,
     metrics::ProcessorMetrics,
-    outcome::{Action, Happened, Outcome, Reason, Standing, decide},
+    outcome::{Action, Happened, NO_OUTPUT, Outcome, Reason, Standing, decide},
     retry::RetryPolicy,
     slots::Slots,
     spool::Spool,
@@ -56,14 +56,12 @@ pub struct Settler {
     pub dead_letters: Route,
     /// Whether several outputs of one message go in a transaction (`use_transaction` of the in queue).
     pub use_transaction: bool,
-    /// Names its outputs.
-    pub ids: Ids,
     /// Takes dead letters that the broker refuses (`state_dir`).
     pub spool: Option<Arc<Spool>>,
     /// Remembers messages that killed the host until they are settled (`state_dir`).
     pub slots: Option<Arc<Slots>>,
-    /// Who it is, for dead letters.
-    pub origin: Origin,
+    /// The processor's key in the configuration.
+    pub processor: Arc<str>,
     /// How it retries.
     pub retry: RetryPolicy,
     /// How fast the log may grow by the reasons that its guest gives.
@@ -91,6 +89,52 @@ pub struct Job {
     pub more: bool,
     /// Counted by the drain.
     pub token: TaskTrackerToken,
+    /// Which generation ran it last, or would have.
+    pub by: Arc<Author>,
+    /// Whether that generation was on trial when the call began.
+    pub on_trial: bool,
+}
+
+/// What settlement knows of the generation that ran a delivery. It stays with what was sent, whatever runs meanwhile.
+#[derive(Debug)]
+pub struct Author {
+    /// Names its outputs.
+    pub ids: Ids,
+    /// Who it is, for dead letters.
+    pub origin: Origin,
+    /// The number of the generation that is stable beside it.
+    fallback: u64,
+    /// Whether it is on trial: then it gives no message up.
+    on_trial: AtomicBool,
+    /// Messages of which the broker refused its outputs while it was on trial, and then took those of the stable one.
+    refused: Arc<AtomicU64>,
+}
+
+impl Author {
+    /// A generation that is stable from the beginning, or on trial beside the one of this number.
+    #[must_use]
+    pub fn new(origin: Origin, beside: Option<u64>) -> Arc<Self> {
+        let ids = Ids::new(&origin.processor, &origin.digest);
+        let (fallback, on_trial) = (beside.unwrap_or_default(), AtomicBool::new(beside.is_some()));
+        Arc::new(Self { ids, origin, fallback, on_trial, refused: Arc::default() })
+    }
+
+    /// It was on trial and is the stable one now.
+    pub fn keep(&self) {
+        self.on_trial.store(false, Ordering::Relaxed);
+    }
+
+    /// Messages of which the broker refused its outputs while it was on trial, and then took those of the stable one.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is on trial now.
+    #[must_use]
+    pub fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Ordering::Relaxed)
+    }
 }
 
 /// What a lane has to do after settling.
@@ -100,6 +144,8 @@ pub enum Next {
     Done,
     /// Run this one again at once: in the instance that is left, else in a fresh one.
     RunAgain(Job, Reason),
+    /// Run this one again at once, on the stable generation.
+    OnStable(Job, Reason),
     /// Run this one again after a pause: the processor is unavailable.
     Wait(Job, Reason),
     /// It was given back because the processor is unavailable: pause before the next.
@@ -110,7 +156,7 @@ impl Settler {
     /// Decides what follows from `happened` and does it.
     pub fn settle(self: &Arc<Self>, mut job: Job, happened: Happened) -> Next {
         self.note(&mut job, &happened);
-        let actions = decide(happened, self.standing(&job.delivery));
+        let actions = decide(happened, self.standing(&job));
         // Each row has one action that takes the delivery; what stands before it only tells.
         for action in actions {
             match action {
@@ -122,6 +168,7 @@ impl Settler {
                 Action::KeepDeadLetter => self.keep_dead_letter(job),
                 Action::Spool(reason) => self.spool(job, reason),
                 Action::RunAgain(reason) => return self.again(job, reason),
+                Action::RunOnStable(reason) => return self.on_stable(job, reason),
                 Action::LaneWaits(reason) => return Next::Wait(job, reason),
                 Action::GiveBack(reason) => {
                     job.delivery.give_back();
@@ -138,12 +185,13 @@ impl Settler {
     }
 
     fn note(&self, job: &mut Job, happened: &Happened) {
-        let delivery = &mut job.delivery;
+        let (delivery, on_trial) = (&mut job.delivery, job.on_trial);
         delivery.kept = None;
-        if !matches!(happened, Happened::Decided(Outcome::Ok(_) | Outcome::Unavailable(_))) {
+        if !on_trial && !matches!(happened, Happened::Decided(Outcome::Ok(_) | Outcome::Unavailable(_))) {
             delivery.failing_since.get_or_insert_with(Instant::now);
         }
         match happened {
+            Happened::Decided(Outcome::Unavailable(_)) if on_trial => {}
             Happened::Decided(Outcome::Unavailable(_)) => {
                 delivery.unavailable_since.get_or_insert_with(Instant::now);
             }
@@ -152,11 +200,17 @@ impl Settler {
                 delivery.forwarded = matches!(outcome, Outcome::Ok(outputs) if !outputs.is_empty());
             }
             Happened::DeadLetterConfirmed | Happened::DeadLetterSpooled => delivery.dead_lettered = true,
+            Happened::OutputsConfirmed => {
+                if let Some(refused) = delivery.refused_on_trial.take() {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             _ => {}
         }
     }
 
-    fn standing(&self, delivery: &Delivery) -> Standing {
+    fn standing(&self, job: &Job) -> Standing {
+        let delivery = &job.delivery;
         Standing {
             attempt: delivery.attempt,
             max_attempts: self.retry.max_attempts,
@@ -166,6 +220,7 @@ impl Settler {
             failing_for: delivery.failing_since.map_or(Duration::ZERO, |since| since.elapsed()),
             max_time: self.retry.max_time,
             can_ack: delivery.can_ack(),
+            on_trial: job.on_trial,
         }
     }
 
@@ -188,7 +243,7 @@ impl Settler {
     }
 
     fn possible_duplicate(&self, job: Job) {
-        debug!(processor = %self.origin.processor, id = job.delivery.message.id(), "settled when the broker had it back: its session had ended, or it was given back meanwhile");
+        debug!(processor = %self.processor, id = job.delivery.message.id(), "settled when the broker had it back: its session had ended, or it was given back meanwhile");
         self.metrics.possible_duplicates.add_one();
     }
 
@@ -196,6 +251,12 @@ impl Settler {
     fn settle_later(self: &Arc<Self>, job: Job, happened: Happened) {
         match self.settle(job, happened) {
             Next::Done | Next::GivenBack(_) => {}
+            Next::OnStable(mut job, reason) => {
+                job.delivery.refused_on_trial = Some(job.by.refused.clone());
+                if let Next::RunAgain(job, reason) = self.hold_until(job, Instant::now(), reason) {
+                    self.give_up(job, reason);
+                }
+            }
             Next::RunAgain(job, reason) | Next::Wait(job, reason) => self.give_up(job, reason),
         }
     }
@@ -213,7 +274,7 @@ impl Settler {
         let pause = self.retry.delay(job.delivery.attempt, delay, fastrand::f64());
         let pause = self.within_max_hold(&job.delivery, pause);
         if self.log_rate.allows(reason.detail.len()) {
-            warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+            warn!(processor = %self.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
                   fuel = job.delivery.fuel, code = reason.code, detail = reason.detail, "retry in {} ms", pause.as_millis());
         }
         self.metrics.retried.add_one();
@@ -231,10 +292,10 @@ impl Settler {
 
     /// At the end of the host nothing is held: what must be finished is run again at once.
     fn hold_until(&self, job: Job, due: Instant, reason: Reason) -> Next {
-        let Job { delivery, more, token } = job;
+        let Job { delivery, more, token, by, on_trial } = job;
         match self.buffer.hold(self.reader, delivery, due) {
             Err(delivery) if self.buffer.must_finish_held() && delivery.alive() => {
-                Next::RunAgain(Job { delivery, more, token }, reason)
+                Next::RunAgain(Job { delivery, more, token, by, on_trial }, reason)
             }
             Ok(()) | Err(_) => Next::Done,
         }
@@ -242,7 +303,7 @@ impl Settler {
 
     fn again(&self, mut job: Job, reason: Reason) -> Next {
         if self.log_rate.allows(reason.detail.len()) {
-            warn!(processor = %self.origin.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
+            warn!(processor = %self.processor, id = job.delivery.message.id(), attempt = job.delivery.attempt,
                   fuel = job.delivery.fuel, code = reason.code, detail = reason.detail, "once more, in a fresh instance");
         }
         self.metrics.retried.add_one();
@@ -251,8 +312,18 @@ impl Settler {
         Next::RunAgain(job, reason)
     }
 
+    /// The generation on trial could not do it; that is no attempt.
+    fn on_stable(&self, mut job: Job, reason: Reason) -> Next {
+        if reason.code != NO_OUTPUT && self.log_rate.allows(reason.detail.len()) {
+            warn!(processor = %self.processor, id = job.delivery.message.id(), generation = job.by.origin.generation,
+                  code = reason.code, detail = reason.detail, "on trial: once more, on the stable generation");
+        }
+        job.delivery.run_on = Some(job.by.fallback);
+        Next::OnStable(job, reason)
+    }
+
     fn alarm(&self, job: &Job, reason: &Reason) {
-        error!(processor = %self.origin.processor, id = job.delivery.message.id(), code = reason.code, detail = reason.detail, "alarm");
+        error!(processor = %self.processor, id = job.delivery.message.id(), code = reason.code, detail = reason.detail, "alarm");
     }
 
     /// Whether so much is unconfirmed that lanes must take nothing more.

@@ -1,4 +1,4 @@
-//! The signals that end the host, and the one that does not yet do what it will.
+//! The signals: those that end the host, and the one that reloads.
 
 use std::io;
 
@@ -7,7 +7,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The signal for a file that would outgrow its limit (`ulimit -f`), which kills by default.
 const SIGXFSZ: i32 = 25;
 
-/// SIGTERM and SIGINT, one after the other; SIGHUP is only answered.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// SIGTERM or SIGINT: to end.
+    End(&'static str),
+    /// SIGHUP: to look at configuration and components again.
+    Reload,
+}
+
+/// SIGTERM, SIGINT and SIGHUP, one after the other.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -29,15 +38,20 @@ impl Signals {
         Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup?, _file_limit: file_limit })
     }
 
-    /// Waits for the next signal that ends the host, and names it.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::End("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::End("SIGINT"),
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// Waits for the next one that ends the host, and names it.
+    pub async fn end(&mut self) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: reloading is not in this version yet, nothing was changed; restart to load");
-                }
+            if let Heard::End(name) = self.next().await {
+                return name;
             }
         }
     }

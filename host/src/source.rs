@@ -14,16 +14,19 @@ use std::{
 use tracing::{debug, error, warn};
 
 use crate::{
-    generation::Generation,
+    log_rate::LogRate,
     metrics::ProcessorMetrics,
     outcome::{Outcome, Output, Reason},
     retry::{Pauses, RetryPolicy},
-    sandbox::Instance,
     settle::Route,
+    stage::{On, Post, Stage, Turn},
+    trial::Went,
 };
 
 /// The most that a failure says in the words of its guest.
 const MAX_WORDS_BYTES: usize = 1 << 10;
+/// As good as for ever.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// How often a thread that waits for receipts looks whether the host ends.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -41,11 +44,28 @@ impl Stop {
         self.bell.notify_all();
     }
 
+    /// Lets those that pause look around.
+    pub fn nudge(&self) {
+        drop(self.stopped.lock());
+        self.bell.notify_all();
+    }
+
+    /// Whether the host ends.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sleeps, or returns early with true when the host ends.
     pub fn pause(&self, pause: Duration) -> bool {
+        self.pause_unless(pause, || false)
+    }
+
+    /// Sleeps, or returns early with true when the host ends or `interrupted`; see [`Stop::nudge`].
+    pub fn pause_unless(&self, pause: Duration, interrupted: impl Fn() -> bool) -> bool {
         let guard = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.bell.wait_timeout_while(guard, pause, |stopped| !*stopped);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.bell.wait_timeout_while(guard, pause, |stopped| !*stopped && !interrupted());
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
@@ -55,7 +75,7 @@ pub struct Source {
     /// Its key in the configuration.
     pub name: Arc<str>,
     /// What runs.
-    pub generation: Generation,
+    pub stage: Arc<Stage>,
     /// The time from one tick to the next (`interval_ms`).
     pub interval: Duration,
     /// The queues it may send to.
@@ -64,6 +84,8 @@ pub struct Source {
     pub retry: RetryPolicy,
     /// What it counts: ticks as received, forwarded or filtered.
     pub metrics: Arc<ProcessorMetrics>,
+    /// How fast the log may grow by what its guest says.
+    pub log_rate: LogRate,
     /// Whether each tick is logged (`verbose`).
     pub verbose: bool,
     /// When to end.
@@ -71,45 +93,87 @@ pub struct Source {
 }
 
 impl Source {
-    /// Ticks until the host ends.
+    /// Ticks until the host or the stage ends.
     pub fn run(self) {
+        let mut post = Post::new(self.stage.clone(), 0);
         let mut ticks = Ticks::new(Instant::now(), self.interval);
-        let mut warm = None;
-        let (mut wait, mut unavailable) = (Duration::ZERO, Pauses::default());
+        let (mut due, mut unavailable) = (Instant::now() + ticks.until_next(Instant::now()), Pauses::default());
         loop {
-            let pause = |pause| self.stop.pause(pause);
-            let Some(instance) = warm.take().or_else(|| self.generation.start(pause)) else { return };
-            if self.stop.pause(wait) || self.stop.pause(ticks.until_next(Instant::now())) {
-                return instance.terminate();
+            let turn = post.follow();
+            if turn == Turn::End || self.stop.is_stopped() {
+                return post.leave();
             }
-            let (outcome, left) = self.tick(instance);
-            wait = outcome.map_or(Duration::ZERO, |outcome| self.carry_out(outcome, &mut unavailable));
-            warm = self.generation.keep(left);
+            if turn == Turn::Pause {
+                post.doing("paused");
+                self.stop.pause_unless(A_DAY, || post.is_behind());
+                continue;
+            }
+            post.choose(None);
+            let Some(on) = self.man(&mut post) else { continue };
+            post.doing("idle");
+            if self.stop.pause_unless(due.saturating_duration_since(Instant::now()), || post.is_behind()) {
+                continue;
+            }
+            let outcome = self.tick(&mut post, on);
+            let wait = outcome.map_or(Duration::ZERO, |outcome| self.carry_out(outcome, &mut unavailable));
+            due = Instant::now() + wait;
+            due += ticks.until_next(due);
         }
     }
 
-    /// One call of the component; one that failed is gone, and the next tick gets a fresh one.
-    fn tick(&self, instance: Instance) -> (Option<Outcome>, Option<Instance>) {
-        let metrics = &self.metrics;
-        metrics.received.add_one();
-        metrics.calls.add_one();
-        match instance.tick() {
+    fn man(&self, post: &mut Post) -> Option<On> {
+        let failed = || self.metrics.failures.add_one("initialize");
+        post.man(failed, |pause, is_behind| self.stop.pause_unless(pause, is_behind))
+    }
+
+    /// One tick: what a candidate cannot do, the stable generation may.
+    fn tick(&self, post: &mut Post, on: On) -> Option<Outcome> {
+        self.metrics.received.add_one();
+        let (outcome, went) = self.call(post, on, true);
+        if on == On::Stable || matches!(went, Went::Well(1..)) {
+            return outcome;
+        }
+        let candidate = post.candidate.as_ref().map(|seat| seat.act.clone());
+        post.choose(Some(post.stable.act.number()));
+        self.man(post)?;
+        let (outcome, again) = self.call(post, On::Stable, false);
+        if let Some(act) = candidate.filter(|_| again.is_better_than(went)) {
+            self.stage.dispute(&act, went);
+        }
+        outcome
+    }
+
+    /// One call of the component; an instance that failed is gone.
+    fn call(&self, post: &mut Post, on: On, usual: bool) -> (Option<Outcome>, Went) {
+        post.doing("processing");
+        let seat = post.seat(on);
+        let Some(instance) = seat.warm.take() else { return (None, Went::Trap) };
+        self.metrics.calls.add_one();
+        let began = Instant::now();
+        let result = instance.tick();
+        let took = began.elapsed();
+        let (fuel, went) = match &result {
+            Ok(called) => (called.fuel, Went::of(Ok(&called.outcome))),
+            Err(failed) => (failed.fuel, Went::of(Err(&failed.error))),
+        };
+        self.metrics.fuel.record(fuel);
+        seat.act.score.add(went, took, usual);
+        match result {
             Ok(called) => {
-                metrics.fuel.record(called.fuel);
-                metrics.unsent.add(u64::from(called.unsent));
+                self.metrics.unsent.add(u64::from(called.unsent));
                 if self.verbose {
-                    tracing::info!(processor = %self.name, fuel = called.fuel, outcome = called.outcome.name(), "ticked");
+                    tracing::info!(processor = %self.name, fuel, outcome = called.outcome.name(), "ticked");
                 }
-                (Some(called.outcome), Some(called.instance))
+                seat.warm = seat.act.generation.keep(called.instance);
+                (Some(called.outcome), went)
             }
             Err(failed) => {
-                metrics.fuel.record(failed.fuel);
-                metrics.failures.add_one(failed.error.code());
-                if self.generation.spec.log_rate().allows(MAX_WORDS_BYTES) {
-                    error!(processor = %self.name, code = failed.error.code(), fuel = failed.fuel, error = %failed.error,
+                self.metrics.failures.add_one(failed.error.code());
+                if self.log_rate.allows(MAX_WORDS_BYTES) {
+                    error!(processor = %self.name, code = failed.error.code(), fuel, error = %failed.error,
                            "tick failed, the next one has a fresh instance");
                 }
-                (None, None)
+                (None, went)
             }
         }
     }
@@ -144,7 +208,7 @@ impl Source {
     }
 
     fn warn(&self, reason: &Reason, what: &str, pause: Duration) {
-        if self.generation.spec.log_rate().allows(reason.detail.len()) {
+        if self.log_rate.allows(reason.detail.len()) {
             warn!(processor = %self.name, code = reason.code, detail = reason.detail, wait_ms = pause.as_millis(), "{what}");
         }
     }

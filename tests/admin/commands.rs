@@ -179,10 +179,11 @@ fn status_is_text_where_it_is_piped_and_json_where_it_is_wanted() {
     assert!(out.contains("file  transform: refused, generation 7 (0123456789ab): it traps\n"), "{out}");
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
     let (code, out, _) = on(&desk, &["status", "--json"]);
-    let (told, mut asked): (Value, Value) =
+    let (mut told, mut asked): (Value, Value) =
         (serde_json::from_str(&out).unwrap(), super::ask(desk.address, "GET /v1/status", "").1);
-    for clock in ["now_ms", "uptime_ms"] {
-        asked[clock] = told[clock].clone();
+    for answer in [&mut told, &mut asked] {
+        let clocks = ["/now_ms", "/uptime_ms", "/processors/0/lanes/0/for_ms", "/processors/1/lanes/0/for_ms"];
+        clocks.iter().for_each(|clock| *answer.pointer_mut(clock).unwrap() = Value::Null);
     }
     assert_eq!((code, told), (Some(0), asked));
 }

@@ -182,6 +182,7 @@ fn generations_and_lanes_are_told_as_documented() {
         outputs: 6,
         median_us: 7,
         reason: String::new(),
+        trial_percent: 8,
     };
     let lane = LaneReport { number: 0, generation: 3, doing: "processing", for_ms: 9 };
     let stage = StageReport { paused: true, generations: vec![generation], lanes: vec![lane] };

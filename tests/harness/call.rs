@@ -4,8 +4,12 @@ use std::{sync::Arc, time::SystemTime};
 
 use stompbox::{
     delivery::Message,
-    sandbox::{Component, Counters, Limits, Spec},
+    generation::Generation,
+    sandbox::{Component, Counters, Engine, EngineConfig, Limits, Spec},
+    stage::{Act, Stage},
 };
+
+use super::guests;
 
 /// A processor of a component, with the default limits.
 pub fn spec(component: Component, class: &str) -> Spec {
@@ -22,6 +26,15 @@ pub fn spec(component: Component, class: &str) -> Spec {
         fresh: false,
         counters: Arc::new(Counters::default()),
     }
+}
+
+/// What a processor with one lane runs, from the guest `hostile`.
+pub fn stage() -> Arc<Stage> {
+    let file = guests::component("hostile");
+    let engine = Engine::new(EngineConfig { max_instances: 1, compile: super::compile_config() }).unwrap();
+    let component = Component::load(&engine, &std::fs::read(&file).unwrap()).unwrap();
+    let generation = Generation { spec: Arc::new(spec(component, "Echo")), file };
+    Stage::new(Act::new(generation, "hostile", None), 1, 0, Arc::default(), Box::new(|| {}))
 }
 
 /// A message with this body.

@@ -10,7 +10,10 @@ use stompbox::{
     app::{Drained, Prepared, Running},
     commands,
     config::Config,
+    control::{Answer, Request},
     metrics::ProcessorMetrics,
+    sandbox::{CompileConfig, CompileLimits},
+    stage::StageReport,
     status::Status,
 };
 use tokio::runtime::Runtime;
@@ -29,19 +32,26 @@ pub struct Host {
 impl Host {
     /// Starts a configuration; `plugins` is added. Returns when every queue is subscribed.
     pub fn start(config: &Value) -> Self {
-        Self::start_with(config, true)
+        Self::start_with(config, true, super::compile_config())
+    }
+
+    /// The same with other limits for the compiler.
+    pub fn start_compiling(config: &Value, limits: CompileLimits) -> Self {
+        Self::start_with(config, true, CompileConfig { limits, ..super::compile_config() })
     }
 
     /// The same where the configuration has warnings.
     pub fn start_warned(config: &Value) -> Self {
-        Self::start_with(config, false)
+        Self::start_with(config, false, super::compile_config())
     }
 
-    fn start_with(config: &Value, strict: bool) -> Self {
+    fn start_with(config: &Value, strict: bool, compile: CompileConfig) -> Self {
         let mut config = config.clone();
-        config["plugins"] = json!([guests::plugins_dir()]);
+        if config.get("plugins").is_none() {
+            config["plugins"] = json!([guests::plugins_dir()]);
+        }
         let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), strict, &|_| None).unwrap();
-        let prepared = Prepared::new(loaded.config, super::compile_config()).unwrap();
+        let prepared = Prepared::new(loaded.config, compile).unwrap();
         let runtime = commands::runtime().unwrap();
         let running = {
             let _inside = runtime.enter();
@@ -62,6 +72,19 @@ impl Host {
     pub fn wait_ended(&self, processor: &str, count: u64) {
         let did = self.did(processor);
         wait_until(&format!("{count} messages ended, {did:?}"), || did.ended() >= count);
+    }
+
+    /// Asks it for something, and waits until that is done.
+    pub fn ask(&self, request: Request) -> Answer {
+        let control = self.running.as_ref().unwrap().control();
+        self.runtime.as_ref().unwrap().block_on(control.ask("a test", request))
+    }
+
+    /// What the lanes of a processor run.
+    pub fn stage(&self, processor: &str) -> StageReport {
+        let status = self.status();
+        let found = status.processors.iter().find(|status| *status.name == *processor).expect("a processor");
+        found.stage.report()
     }
 
     /// What there is to know of it.

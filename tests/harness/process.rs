@@ -25,7 +25,17 @@ pub fn program() -> Command {
 
 /// Sends SIGTERM, as service managers do.
 pub fn terminate(child: &Child) {
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    send("TERM", child);
+}
+
+/// Sends SIGHUP.
+pub fn hang_up(child: &Child) {
+    send("HUP", child);
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args(["-s", signal]).arg(child.id().to_string()).status();
+    assert!(sent.unwrap().success());
 }
 
 /// `stompbox run` at work on a configuration. Dropped it is killed.
@@ -50,7 +60,9 @@ impl Process {
     /// Starts it and does not wait for anything.
     pub fn spawn(dir: &Path, config: &Value) -> Self {
         let mut config = config.clone();
-        config["plugins"] = json!([guests::plugins_dir()]);
+        if config.get("plugins").is_none() {
+            config["plugins"] = json!([guests::plugins_dir()]);
+        }
         let (file, log) = (dir.join("config.json"), dir.join("log"));
         fs::write(&file, config.to_string()).unwrap();
         let stderr = Stdio::from(fs::File::create(&log).unwrap());
@@ -74,6 +86,11 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// SIGHUP.
+    pub fn reload(&self) {
+        hang_up(&self.child);
     }
 
     /// SIGTERM.

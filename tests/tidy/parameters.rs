@@ -172,14 +172,15 @@ const READ_IN: &[(&str, &[&str])] = &[
     ("config/vo.rs", &["vos.NAME."]),
     ("config/processor.rs", &["processors.NAME."]),
     ("config/retry.rs", &["queues.NAME.retry.", "processors.NAME.retry."]),
+    ("config/rollout.rs", &["processors.NAME.rollout."]),
     ("config/budget.rs", &["limits.", "vos.NAME.limits.", "processors.NAME.limits."]),
 ];
 
 #[test]
 fn every_parameter_is_in_the_table() {
     let rows = rows();
-    // Objects, whose members have rows of their own; `limits` and `retry` are headings.
-    let objects = ["mb_servers", "queues", "processors", "vos", "limits", "retry", "admin"];
+    // Objects, whose members have rows of their own; `limits`, `retry` and `rollout` are headings.
+    let objects = ["mb_servers", "queues", "processors", "vos", "limits", "retry", "rollout", "admin"];
     let mut findings = Findings::default();
     let mut seen = 0;
     for (path, text) in rust_files() {

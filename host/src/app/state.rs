@@ -39,10 +39,9 @@ impl State {
     }
 
     /// What operators see of it.
-    pub(super) fn served(&self, status: &Arc<Status>, admin: Option<config::Admin>) -> Served {
-        let (control, _) = Control::new();
+    pub(super) fn served(&self, status: &Arc<Status>, control: &Control, admin: Option<config::Admin>) -> Served {
         let token_file = admin.and_then(|admin| admin.token_file);
-        Served { status: status.clone(), audit: self.audit.clone(), control, token_file }
+        Served { status: status.clone(), audit: self.audit.clone(), control: control.clone(), token_file }
     }
 
     /// The slot of the lane with this number.

@@ -10,12 +10,12 @@ use crate::{
     buffer::{Buffer, BufferOptions, HostBytes},
     client::{AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription},
     config::{self, Config, Processor},
-    dead_letter::Origin,
-    generation::Generation,
+    log_rate::LogRate,
     metrics::ProcessorMetrics,
     retry::RetryPolicy,
-    settle::{Ids, Route, Settler},
+    settle::{Route, Settler},
     source::{Source, Stop},
+    stage::Stage,
     status::Link,
 };
 
@@ -68,7 +68,7 @@ impl<'a> Wiring<'a> {
     }
 
     /// The settler of a processor, with all it needs.
-    pub(super) fn settler(&mut self, processor: &Processor, generation: &Generation) -> Arc<Settler> {
+    pub(super) fn settler(&mut self, processor: &Processor, log_rate: LogRate) -> Arc<Settler> {
         let in_queue = self.queue(processor.in_queue.as_ref());
         let (buffer, reader) = self.buffer(&in_queue);
         let quota = buffer.quota();
@@ -88,15 +88,9 @@ impl<'a> Wiring<'a> {
             routes: self.routes(processor),
             dead_letters,
             use_transaction: in_queue.use_transaction,
-            ids: Ids::new(&processor.name, generation.spec.component.digest()),
-            origin: Origin {
-                processor: processor.name.clone(),
-                module: processor.module.clone(),
-                digest: generation.spec.component.digest().to_owned(),
-                generation: generation.spec.generation,
-            },
+            processor: processor.name.clone(),
             retry: retry(processor, &in_queue),
-            log_rate: generation.spec.log_rate(),
+            log_rate,
             metrics: Arc::new(ProcessorMetrics::default()),
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
@@ -154,10 +148,17 @@ impl<'a> Wiring<'a> {
     }
 
     /// A processor that works by the clock, with all it needs.
-    pub(super) fn source(&mut self, processor: &Processor, generation: &Generation, stop: &Arc<Stop>) -> Source {
+    pub(super) fn source(
+        &mut self,
+        processor: &Processor,
+        stage: &Arc<Stage>,
+        log_rate: LogRate,
+        stop: &Arc<Stop>,
+    ) -> Source {
         Source {
             name: processor.name.clone(),
-            generation: generation.clone(),
+            stage: stage.clone(),
+            log_rate,
             interval: processor.interval,
             routes: self.routes(processor),
             retry: processor.retry.clone(),

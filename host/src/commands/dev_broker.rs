@@ -22,7 +22,7 @@ pub fn dev_broker(args: &cli::DevBroker) -> anyhow::Result<ExitCode> {
             .await
             .with_context(|| format!("cannot listen on {}: choose another with --listen", args.listen))?;
         say(format_args!("development broker on {}, in memory: nothing survives its end", broker.local_addr()));
-        broker.run(async move { tracing::info!("{} received", signals.next().await) }).await;
+        broker.run(async move { tracing::info!("{} received", signals.end().await) }).await;
         Ok(ExitCode::SUCCESS)
     })
 }

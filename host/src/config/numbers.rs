@@ -31,6 +31,17 @@ impl Fields<'_> {
         None
     }
 
+    /// A number that need not be whole, within a range.
+    pub(super) fn real(&self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(value) = self.value(key) else { return default };
+        if let Some(number) = value.as_f64().filter(|number| range.contains(number)) {
+            return number;
+        }
+        let right = format!("a number from {} to {}", range.start(), range.end());
+        self.error(key, out_of_range(&right, value));
+        default
+    }
+
     /// A count.
     pub(super) fn count(&self, key: &'static str, default: usize, range: RangeInclusive<u64>) -> usize {
         self.number(key, range).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)

@@ -138,7 +138,8 @@ pub(super) fn element(path: &str, index: usize) -> String {
 const MAX_LISTED: usize = 12;
 
 /// The end of a message about an unknown word: the nearest right one, or all of them.
-pub(super) fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     if let Some(near) = nearest(word, &known) {

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::budget::Budget;
 use super::fields::{Fields, must_be};
 use super::queue::{Queue, dead_letter};
-use super::retry;
 use super::vo::Vo;
+use super::{retry, rollout};
 use crate::retry::RetryPolicy;
 use crate::sandbox::limits::Limits;
+use crate::trial::Rollout;
 
 /// A component with its parameters, its queues and its limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,8 @@ pub struct Processor {
     pub dead_letter: Option<String>,
     /// How long an instance lives.
     pub instance: InstanceMode,
+    /// How a new generation is tried out.
+    pub rollout: Rollout,
     /// Time between two ticks of a source.
     pub interval: Duration,
     /// Bytes of unconfirmed outputs at which it takes nothing new.
@@ -100,6 +103,7 @@ impl Processor {
             retry: retry.or_else(|| read_from?.retry.clone()).unwrap_or_default(),
             dead_letter: dead_letter(fields),
             instance: fields.choice("instance", &InstanceMode::WORDS).unwrap_or(InstanceMode::Warm),
+            rollout: fields.nested("rollout", rollout::read).unwrap_or_default(),
             interval: fields.millis("interval_ms", 1_000, 1..=86_400_000),
             unconfirmed_bytes: fields.mebibytes("unconfirmed_mb", 64, 1..=65_536),
             in_queue,
@@ -117,7 +121,7 @@ impl Processor {
     }
 
     /// Whether it is enabled, and the queue it reads as well.
-    pub(super) fn is_active(&self, queues: &BTreeMap<Arc<str>, Arc<Queue>>) -> bool {
+    pub fn is_active(&self, queues: &BTreeMap<Arc<str>, Arc<Queue>>) -> bool {
         let in_queue = self.in_queue.as_ref().and_then(|queue| queues.get(queue));
         self.enable && in_queue.is_none_or(|queue| queue.enable)
     }

@@ -14,7 +14,7 @@ use crate::{
     log_rate::LogRates,
     metrics::ProcessorMetrics,
     retry::RetryPolicy,
-    settle::{Ids, Job, Route, Settler},
+    settle::{Author, Job, Route, Settler},
 };
 
 /// Which of [`Host::producers`] sends outputs, dead letters, and outputs to another server.
@@ -36,6 +36,8 @@ pub(super) struct Host {
     /// What lanes work on.
     pub(super) hands: Vec<Job>,
     pub(super) in_work: TaskTracker,
+    /// The generation that runs.
+    pub(super) author: Arc<Author>,
 }
 
 impl Host {
@@ -52,6 +54,7 @@ impl Host {
             producers,
             hands: Vec::new(),
             in_work: TaskTracker::new(),
+            author: Author::new(origin(), None),
         }
     }
 
@@ -110,6 +113,10 @@ fn buffer(mode: AckMode, window: usize) -> BufferOptions {
     }
 }
 
+fn origin() -> Origin {
+    Origin { processor: "p".into(), module: "m".into(), digest: "d".into(), generation: 1 }
+}
+
 fn settler(mode: AckMode, buffer: &Arc<Buffer>, producers: &[Producer; 3]) -> Settler {
     let route = |producer: usize, to: &str| Route {
         producer: producers[producer].clone(),
@@ -125,10 +132,9 @@ fn settler(mode: AckMode, buffer: &Arc<Buffer>, producers: &[Producer; 3]) -> Se
         routes: [("out".into(), route(OUTPUTS, "/queue/out")), ("far".into(), route(ELSEWHERE, "/queue/far"))].into(),
         dead_letters: route(DEAD, "/queue/dead"),
         use_transaction: true,
-        ids: Ids::new("p", "d"),
         spool: None,
         slots: None,
-        origin: Origin { processor: "p".into(), module: "m".into(), digest: "d".into(), generation: 1 },
+        processor: "p".into(),
         retry: if mode == AckMode::Client { retry.hurried() } else { retry },
         log_rate: LogRates::default().of(&"vo".into(), &"p".into(), 1 << 20),
         metrics: Arc::new(ProcessorMetrics::default()),

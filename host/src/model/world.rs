@@ -279,7 +279,8 @@ impl World {
     fn take(&mut self) {
         let Some(taken) = self.host.buffer.try_take(0) else { return };
         let token = self.host.in_work.token();
-        self.host.hands.push(Job { delivery: taken.delivery, more: taken.more, token });
+        let by = self.host.author.clone();
+        self.host.hands.push(Job { delivery: taken.delivery, more: taken.more, token, by, on_trial: false });
     }
 
     fn decide(&mut self, hand: usize, answer: Option<Answer>) {
@@ -299,7 +300,7 @@ impl World {
         };
         match self.host.settler.settle(job, happened) {
             Next::Done | Next::GivenBack(_) => {}
-            Next::RunAgain(job, _) => self.host.hands.push(job),
+            Next::RunAgain(job, _) | Next::OnStable(job, _) => self.host.hands.push(job),
             Next::Wait(job, _) if job.delivery.alive() && !self.host.draining => self.host.hands.push(job),
             Next::Wait(job, reason) => self.host.settler.give_up(job, reason),
         }

@@ -11,6 +11,7 @@ const FIRST: Standing = Standing {
     failing_for: Duration::ZERO,
     max_time: None,
     can_ack: true,
+    on_trial: false,
 };
 /// Ack mode client.
 const HURRIED: Standing = Standing { max_time: Some(Duration::from_secs(5)), ..FIRST };
@@ -54,6 +55,24 @@ fn retry_is_held_until_the_attempts_are_used_up() {
     assert_eq!(decide(retry(), FIRST), [Action::Hold { delay, reason: why() }]);
     assert_eq!(decide(retry(), Standing { attempt: 4, ..FIRST }), [Action::Hold { delay, reason: why() }]);
     assert_eq!(decide(retry(), LAST), [Action::DeadLetter(why())]);
+}
+
+#[test]
+fn what_a_generation_on_trial_cannot_do_the_stable_one_may() {
+    let (trial, delay) = (Standing { on_trial: true, ..LAST }, None);
+    let decided = [Outcome::Retry { reason: why(), delay }, Outcome::Reject(why()), Outcome::Unavailable(why())];
+    let decided = decided.into_iter().map(Happened::Decided);
+    for happened in decided.chain([Happened::OutputRefused(why())]) {
+        assert_eq!(decide(happened.clone(), trial), [Action::RunOnStable(why())], "{happened:?}");
+    }
+    for error in failures().into_iter().chain([CallError::Deadline { limit: Duration::from_secs(1) }]) {
+        assert_eq!(decide(Happened::Failed(error.clone()), trial), [Action::RunOnStable(error.reason())]);
+    }
+    let nothing = decide(Happened::Decided(Outcome::Ok(vec![])), trial);
+    assert!(matches!(&nothing[..], [Action::RunOnStable(reason)] if reason.code == NO_OUTPUT), "{nothing:?}");
+    let outputs = vec![output()];
+    assert_eq!(decide(Happened::Decided(Outcome::Ok(outputs.clone())), trial), [Action::Send(outputs)]);
+    assert_eq!(decide(Happened::OutputsConfirmed, trial), [Action::Ack]);
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn describe_in(
 ) -> Result<(Description, Needs), StartError> {
     let (loaded, counters) = (component.loaded(), Arc::new(Counters::default()));
     let label = Arc::from(component.digest().get(..12).unwrap_or_default());
-    let rate = loaded.engine.log_rates().of(&"".into(), &label, limits.log_bytes_per_second);
+    // One rate for all: components come and go.
+    let rate = loaded.engine.log_rates().of(&"".into(), &"(describe)".into(), limits.log_bytes_per_second);
     let log = GuestLog::new(label, "".into(), Arc::clone(&counters), rate);
     let mut store = new_store(linked.engine(), limits, log, counters);
     let tenant = loaded.engine.permits().tenant(&"".into());

@@ -12,7 +12,7 @@ use std::{
 
 use cap_std::{
     ambient_authority,
-    fs::{Dir, OpenOptions, OpenOptionsExt as _},
+    fs::{Dir, MetadataExt as _, OpenOptions, OpenOptionsExt as _},
 };
 use rustix::fs::OFlags;
 
@@ -99,6 +99,30 @@ impl Found {
     }
 }
 
+/// What a file is known by without being read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamp {
+    name: String,
+    /// Device, inode, bytes.
+    file: (u64, u64, u64),
+    /// Of the last change of its bytes and of the file itself, in seconds and nanoseconds.
+    times: (i64, i64, i64, i64),
+}
+
+impl Stamp {
+    /// Of the file at a path that is the user's own choice; none where there is none.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self {
+            name: path.display().to_string(),
+            file: (file.dev(), file.ino(), file.size()),
+            times: (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
+
 /// The plugin directories, opened.
 #[derive(Debug)]
 pub struct PluginDirs(Vec<(PathBuf, Dir)>);
@@ -130,6 +154,19 @@ impl PluginDirs {
             }
         }
         Err(self.not_found(module, &names))
+    }
+
+    /// Tells a state of the file of a module from another, without reading it; none where there is no such file.
+    #[must_use]
+    pub fn stamp(&self, module: &str) -> Option<Stamp> {
+        let names = candidates(module).ok()?;
+        let files = self.0.iter().flat_map(|(_, dir)| names.iter().map(move |name| (dir, name)));
+        let mut there = files.filter_map(|(dir, name)| Some((name, dir.metadata(name).ok()?)));
+        there.next().map(|(name, file)| Stamp {
+            name: name.clone(),
+            file: (file.dev(), file.ino(), file.size()),
+            times: (file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()),
+        })
     }
 
     fn not_found(&self, module: &str, names: &[String]) -> FindError {

@@ -24,11 +24,11 @@ impl Settler {
     pub(super) fn dead_letter(self: &Arc<Self>, job: Job, reason: Reason) {
         let message = &job.delivery.message;
         if self.log_rate.allows(reason.detail.len()) {
-            warn!(processor = %self.origin.processor, id = message.id(), attempts = job.delivery.attempt,
+            warn!(processor = %self.processor, id = message.id(), attempts = job.delivery.attempt,
                   fuel = job.delivery.fuel, code = reason.code, detail = reason.detail,
                   to = %self.dead_letters.destination, "dead letter");
         }
-        let headers = dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now());
+        let headers = dead_letter::headers(message, &job.by.origin, &reason, job.delivery.attempt, SystemTime::now());
         let (body, urgent) = (message.body.clone(), !job.more);
         // Text or bytes as it came: ActiveMQ marks bytes by a content-length.
         let as_bytes = message.headers.get("content-length").is_some();
@@ -37,7 +37,7 @@ impl Settler {
             let happened = match answer {
                 Ok(()) => Happened::DeadLetterConfirmed,
                 Err(rejected) => {
-                    error!(processor = %settler.origin.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
+                    error!(processor = %settler.processor, id = job.delivery.message.id(), error = %rejected, "dead letter refused");
                     settler.note_arrival(&rejected);
                     Happened::DeadLetterRefused { reason, spool: settler.spool.is_some() }
                 }
@@ -55,7 +55,7 @@ impl Settler {
         let letter = Letter {
             queue: message.queue.clone(),
             destination: self.dead_letters.destination.clone(),
-            headers: dead_letter::headers(message, &self.origin, &reason, job.delivery.attempt, SystemTime::now()),
+            headers: dead_letter::headers(message, &job.by.origin, &reason, job.delivery.attempt, SystemTime::now()),
             body: message.body.clone(),
             as_bytes: message.headers.get("content-length").is_some(),
         };
@@ -91,7 +91,7 @@ impl Settler {
     pub(super) fn lost(&self, job: &Job) {
         if self.buffer.must_finish() {
             let message = &job.delivery.message;
-            error!(processor = %self.origin.processor, id = message.id(), body = %String::from_utf8_lossy(&message.body),
+            error!(processor = %self.processor, id = message.id(), body = %String::from_utf8_lossy(&message.body),
                    "lost: ack mode auto, and the host ends before its dead letter is confirmed");
         }
     }

@@ -37,7 +37,7 @@ impl Settler {
 
     /// Where each output goes; an error names a queue that the processor has not.
     fn addressed(&self, job: &Job, outputs: Vec<Output>) -> Result<Addressed, String> {
-        let ids = self.ids.of(&job.delivery.message);
+        let ids = job.by.ids.of(&job.delivery.message);
         let single = outputs.len() == 1;
         let mut groups: Vec<(Producer, Vec<Outgoing>)> = Vec::new();
         for (index, output) in outputs.into_iter().enumerate() {

@@ -1,6 +1,10 @@
 //! What there is to tell of a stage: plain values, as the admin API serves them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::Serialize;
+
+use super::{Act, Candidate};
 
 /// One processor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -42,6 +46,8 @@ pub struct GenerationReport {
     pub median_us: u64,
     /// Why it was rolled back; empty else.
     pub reason: String,
+    /// How much of its trial is over, in hundredths; 0 where it is not on trial.
+    pub trial_percent: u64,
 }
 
 /// One lane.
@@ -55,4 +61,35 @@ pub struct LaneReport {
     pub doing: &'static str,
     /// For how long, in milliseconds.
     pub for_ms: u64,
+}
+
+/// The same of one on trial.
+pub(super) fn of_candidate(candidate: &Candidate) -> GenerationReport {
+    let Candidate { act, rollout, began, since } = candidate;
+    let by_messages = act.score.calls() as f64 / rollout.messages.max(1) as f64;
+    let by_time = began.elapsed().as_secs_f64() / rollout.time.as_secs_f64().max(0.001);
+    let trial_percent = (100.0 * by_messages.max(by_time).min(1.0)) as u64;
+    GenerationReport { trial_percent, ..of(act, "on-trial", *since, "") }
+}
+
+/// What there is to tell of a generation.
+pub(super) fn of(act: &Act, standing: &'static str, since: SystemTime, reason: &str) -> GenerationReport {
+    let (component, all) = (&act.generation.spec.component, act.score.all());
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    GenerationReport {
+        number: act.number(),
+        digest: component.digest().to_owned(),
+        version: component.describe().map(|told| told.version.clone()).unwrap_or_default(),
+        file: act.generation.file.display().to_string(),
+        standing,
+        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        calls: all.calls,
+        traps: all.traps,
+        timeouts: all.timeouts,
+        rejects: all.rejects,
+        outputs: all.outputs,
+        median_us: u64::try_from(all.median.as_micros()).unwrap_or(u64::MAX),
+        reason: reason.to_owned(),
+        trial_percent: 0,
+    }
 }

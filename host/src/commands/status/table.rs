@@ -174,8 +174,7 @@ fn generation(row: &Row<'_>) -> Cell {
     let digest: String = shown(&generation.digest).chars().take(6).collect();
     let mut text = format!("{} {digest}", generation.number);
     if on_trial {
-        let lanes = row.now.lanes.iter().filter(|lane| lane.generation == generation.number).count();
-        text.push_str(&format!(" trial {}%", 100 * lanes / row.now.lanes.len().max(1)));
+        text.push_str(&format!(" trial {}%", generation.trial_percent));
     }
     if row.now.paused {
         text.push_str(" paused");

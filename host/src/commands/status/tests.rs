@@ -8,8 +8,7 @@ use super::*;
 /// A host at noon: one processor on trial, one paused, one by the clock; a second ago and now.
 fn seen(seconds: u64) -> Seen {
     let digest = |byte: u8| format!("{byte:02x}").repeat(32);
-    let generation =
-        |number: u64, standing: &str, byte| json!({"number": number, "digest": digest(byte), "standing": standing});
+    let generation = |number: u64, standing: &str, byte| json!({"number": number, "digest": digest(byte), "standing": standing, "trial_percent": 33});
     let lanes = |generations: &[u64]| -> Value {
         generations.iter().map(|generation| json!({"generation": generation, "doing": "processing"})).collect()
     };

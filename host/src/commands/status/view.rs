@@ -68,6 +68,7 @@ pub(super) struct GenerationView {
     pub(super) number: u64,
     pub(super) digest: String,
     pub(super) standing: String,
+    pub(super) trial_percent: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

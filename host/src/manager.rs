@@ -1,0 +1,263 @@
+//! The one task that changes a host at work: it carries out what is asked through [`crate::control`], takes up files that
+//! have changed, and judges candidates.
+//!
+//! Started by [`crate::app`]. `files` tells what has changed, `prepare` makes the next generation of a processor, `reload`
+//! compares configurations, `taking_up` brings it all onto the stage, `operators` goes back and pauses. What takes long
+//! (files, compilers, guests) happens on threads of its own and comes back here as [`Done`]; so a component that takes a
+//! minute to compile keeps no other processor from being rolled back.
+
+mod events;
+mod files;
+mod managed;
+mod operators;
+pub(crate) mod prepare;
+mod reload;
+mod taking_up;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::error;
+
+use self::{
+    files::{Changed, Files},
+    managed::Managed,
+    prepare::Outlook,
+};
+use crate::{
+    audit::Audit,
+    config::{Config, Loaded, Processor},
+    control::{Answer, Asked, Change, ControlError, Request, What},
+    sandbox::{Counters, Engine, Instance},
+    stage::{Act, Stage},
+    trial::Verdict,
+};
+
+/// How often candidates are judged beside what lanes report.
+const JUDGE: Duration = Duration::from_millis(100);
+/// Preparations at once: the compiler takes one at a time anyway.
+const PREPARATIONS: usize = 4;
+
+/// Where a configuration came from, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether unknown and duplicate keys are errors.
+    pub strict: bool,
+}
+
+/// Changes what runs.
+pub(crate) struct Manager {
+    engine: Engine,
+    audit: Arc<Audit>,
+    config: Arc<Config>,
+    /// None where the configuration has no file.
+    source: Option<Source>,
+    asked: mpsc::Receiver<Asked>,
+    /// Rung by stages.
+    bell: Arc<Notify>,
+    /// Rung when an operator wants the host to end.
+    end: Arc<Notify>,
+    processors: BTreeMap<Arc<str>, Managed>,
+    files: Arc<Files>,
+    under_way: JoinSet<Done>,
+    permits: Arc<Semaphore>,
+    waiting: Vec<Waiting>,
+}
+
+/// What comes back from a thread.
+enum Done {
+    /// The next generation of a processor.
+    Next { processor: Arc<str>, outlook: Outlook },
+    /// An earlier generation has its instances, or why not.
+    Back { processor: Arc<str>, back: Arc<Act>, made: Result<(), String>, who: &'static str, answer: Answered },
+    /// The configuration was read, or why not.
+    Config { loaded: Result<Box<Loaded>, String>, who: &'static str, answer: Option<Answered> },
+}
+
+type Answered = oneshot::Sender<Answer>;
+
+/// A reload whose answer waits for preparations.
+struct Waiting {
+    missing: Vec<Arc<str>>,
+    changes: Vec<Change>,
+    answer: Answered,
+}
+
+impl Manager {
+    pub(crate) fn new(
+        engine: Engine,
+        (config, source): (Config, Option<Source>),
+        asked: mpsc::Receiver<Asked>,
+        audit: Arc<Audit>,
+    ) -> Self {
+        let files = Files::new(source.as_ref().map(|source| source.file.clone()));
+        Self {
+            engine,
+            audit,
+            config: Arc::new(config),
+            source,
+            asked,
+            bell: Arc::default(),
+            end: Arc::default(),
+            processors: BTreeMap::new(),
+            files: Arc::new(files),
+            under_way: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(PREPARATIONS)),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// What stages ring.
+    pub(crate) fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
+    }
+
+    /// Rung when an operator wants the host to end.
+    pub(crate) fn end(&self) -> Arc<Notify> {
+        self.end.clone()
+    }
+
+    /// A processor that has been started.
+    pub(crate) fn add(&mut self, processor: Arc<Processor>, stage: Arc<Stage>, counters: Arc<Counters>) {
+        self.files.add(&self.config, &processor);
+        self.processors.insert(processor.name.clone(), Managed::new(processor, stage, counters));
+    }
+
+    /// Works until it is aborted.
+    pub(crate) async fn run(mut self) {
+        let mut changed = files::start(&self.files);
+        // What has changed between the loading of the components and here.
+        self.processors.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| self.look(name, "file"));
+        let mut ticker = interval(JUDGE);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let bell = self.bell.clone();
+        loop {
+            let on_trial = self.processors.values().any(|managed| managed.stage.candidate().is_some());
+            tokio::select! {
+                Some(asked) = self.asked.recv() => self.carry_out(asked),
+                Some(changed) = changed.recv() => match changed {
+                    Changed::Component(processor) => self.look(&processor, "file"),
+                    Changed::Config => self.read_config("file", None),
+                },
+                Some(Ok(done)) = self.under_way.join_next() => self.come_back(done),
+                () = bell.notified() => {}
+                _ = ticker.tick(), if on_trial => {}
+            }
+            self.judge();
+            self.see_off();
+        }
+    }
+
+    fn carry_out(&mut self, Asked { request, who, answer }: Asked) {
+        let answered = match request {
+            Request::Reload { processor: None } => return self.read_config(who, Some(answer)),
+            Request::Reload { processor: Some(name) } => return self.reload(who, &name, answer),
+            Request::RollBack { processor, to } => return self.go_back(who, &processor, to, answer),
+            Request::Pause { processor } => self.pause(&processor, true),
+            Request::Resume { processor } => self.pause(&processor, false),
+            Request::Drain => {
+                self.end.notify_one();
+                Ok(vec![told("", What::Draining, None, "")])
+            }
+        };
+        self.answer(who, answered, answer);
+    }
+
+    fn come_back(&mut self, done: Done) {
+        match done {
+            Done::Next { processor, outlook } => self.take_up(&processor, outlook),
+            Done::Back { processor, back, made, who, answer } => {
+                let refused = |reason| ControlError::Refused(format!("{reason}; what runs, runs on"));
+                let answered = made.map_err(refused).and_then(|()| self.go_on_with(&processor, &back));
+                self.answer(who, answered, answer);
+            }
+            Done::Config { loaded, who, answer } => self.take_up_config(loaded, who, answer),
+        }
+    }
+
+    /// Records what was done, and tells who asked.
+    fn answer(&self, who: &'static str, answered: Answer, answer: Answered) {
+        answered.iter().flatten().for_each(|change| self.record(who, change));
+        // Who asked may be gone.
+        let _ = answer.send(answered);
+    }
+
+    fn record(&self, who: &'static str, change: &Change) {
+        if change.what != What::Unchanged {
+            self.audit.record(who, change);
+        }
+    }
+
+    /// Keeps candidates that are good, and rolls others back.
+    fn judge(&mut self) {
+        for (name, managed) in &mut self.processors {
+            match managed.stage.judge() {
+                Verdict::Wait => {}
+                Verdict::Keep => {
+                    let (Some(act), some) = (managed.stage.candidate(), managed.stage.candidate_lanes()) else {
+                        continue;
+                    };
+                    if some == managed.stage.lanes() {
+                        managed.keep(&act).iter().for_each(|change| self.audit.record("trial", change));
+                        continue;
+                    }
+                    if managed.is_busy() {
+                        continue;
+                    }
+                    managed.begin("trial");
+                    let (processor, others) = (name.clone(), managed.stage.lanes() - some);
+                    self.under_way.spawn(async move {
+                        let made = act.clone();
+                        // One that cannot be made now is made by its lane.
+                        let _ = on_a_thread("prepare", move || made.prepare(others)).await;
+                        Done::Next { processor, outlook: Outlook::Whole { act } }
+                    });
+                }
+                Verdict::RollBack(reason) => {
+                    if let Some(act) = managed.stage.roll_back(&reason) {
+                        managed.avoid(&act);
+                        self.audit.record("trial", &of(&act, What::RolledBack, &reason));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Instances that lanes have left say farewell, on a thread of their own.
+    fn see_off(&self) {
+        let retired: Vec<_> = self.processors.values().flat_map(|managed| managed.stage.take_retired()).collect();
+        if !retired.is_empty() {
+            drop(on_a_thread("terminate", move || retired.into_iter().for_each(Instance::terminate)));
+        }
+    }
+}
+
+fn told(name: &str, what: What, generation: Option<u64>, detail: &str) -> Change {
+    Change { name: name.to_owned(), what, generation, digest: None, detail: detail.to_owned() }
+}
+
+fn of(act: &Act, what: What, detail: &str) -> Change {
+    let origin = &act.author.origin;
+    Change { digest: Some(origin.digest.clone()), ..told(&origin.processor, what, Some(act.number()), detail) }
+}
+
+/// Runs it on a thread of its own: the end of the host does not wait for it.
+fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Option<T>> {
+    let (done, result) = oneshot::channel();
+    let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _ = done.send(work());
+    });
+    if let Err(error) = started {
+        error!(%error, "no thread to {name}");
+    }
+    async { result.await.ok() }
+}

@@ -1,0 +1,96 @@
+//! One processor as the manager sees it: its stage, and what is known of its versions.
+
+use std::sync::Arc;
+
+use super::{of, told};
+use crate::{
+    config::Processor,
+    control::{Change, What},
+    sandbox::Counters,
+    stage::{Act, Stage},
+};
+
+/// Versions that were rolled back, remembered until another one comes.
+const MAX_AVOIDED: usize = 20;
+
+pub(super) struct Managed {
+    pub(super) processor: Arc<Processor>,
+    pub(super) stage: Arc<Stage>,
+    pub(super) counters: Arc<Counters>,
+    /// The number of the next generation.
+    pub(super) next: u64,
+    /// What was rolled back, by [`crate::generation::Generation::identity`].
+    pub(super) avoided: Vec<String>,
+    /// Something of it is under way: who wanted it.
+    busy: Option<&'static str>,
+    /// It is to be looked at once more after that: who wants it.
+    again: Option<&'static str>,
+}
+
+impl Managed {
+    pub(super) fn new(processor: Arc<Processor>, stage: Arc<Stage>, counters: Arc<Counters>) -> Self {
+        let next = stage.stable().number() + 1;
+        Self { processor, stage, counters, next, avoided: Vec::new(), busy: None, again: None }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// Something begins; false where something is under way: then it is looked at again after that.
+    pub(super) fn begin(&mut self, who: &'static str) -> bool {
+        if self.busy.is_some() {
+            self.again = Some(who);
+            return false;
+        }
+        self.busy = Some(who);
+        true
+    }
+
+    /// What was under way has ended: who wanted it, and who wants another look.
+    pub(super) fn end(&mut self) -> (&'static str, Option<&'static str>) {
+        (self.busy.take().unwrap_or("file"), self.again.take())
+    }
+
+    /// It was rolled back: it is not taken up again until the file or the configuration is another one.
+    pub(super) fn avoid(&mut self, act: &Act) {
+        let identity = act.generation.identity();
+        self.avoided.retain(|avoided| *avoided != identity);
+        self.avoided.push(identity);
+        if self.avoided.len() > MAX_AVOIDED {
+            self.avoided.remove(0);
+        }
+    }
+
+    /// A generation that is ready goes on trial.
+    pub(super) fn try_out(&mut self, act: Arc<Act>) -> Vec<Change> {
+        (self.next, self.avoided) = (act.number() + 1, Vec::new());
+        let (rollout, stable) = (&self.processor.rollout, self.stage.stable().number());
+        let mut changes = vec![of(&act, What::Loaded, "")];
+        if let Some(other) = self.stage.roll_back("another one came while it was on trial") {
+            changes.push(of(&other, What::RolledBack, "another one came while it was on trial"));
+        }
+        self.stage.try_out(act.clone(), rollout.clone());
+        let (some, all, seconds) = (self.stage.candidate_lanes(), self.stage.lanes(), rollout.time.as_secs_f64());
+        let trial = format!(
+            "on {some} of {all} lanes, for {} messages or {seconds} s, beside generation {stable}",
+            rollout.messages
+        );
+        changes.push(of(&act, What::OnTrial, &trial));
+        changes
+    }
+
+    /// The candidate has stood its trial, if it is still there.
+    pub(super) fn keep(&mut self, act: &Arc<Act>) -> Vec<Change> {
+        if self.stage.candidate().is_none_or(|candidate| !Arc::ptr_eq(&candidate, act)) {
+            return Vec::new();
+        }
+        let detail = format!("after {} calls on trial", act.score.calls());
+        self.stage.keep().iter().map(|act| of(act, What::Stable, &detail)).collect()
+    }
+
+    /// It stays as it is.
+    pub(super) fn unchanged(&self, detail: &str) -> Change {
+        told(&self.processor.name, What::Unchanged, None, detail)
+    }
+}
