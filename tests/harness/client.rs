@@ -265,6 +265,8 @@ impl Client {
                 return Ok(None);
             }
             self.stream.set_read_timeout(Some(left))?;
+            // Without it the kernel may sit on its ACK for 40 ms while ActiveMQ waits for that before it sends more.
+            socket2::SockRef::from(&self.stream).set_tcp_quickack(true)?;
             let mut chunk = [0; 64 << 10];
             match self.stream.read(&mut chunk) {
                 Ok(0) => bail!("the broker closed the connection"),
