@@ -20,7 +20,7 @@ use stompbox::{
     admin::{Admin, Served},
     audit::Audit,
     control::{Answer, Asked, Change, Control, ControlError, Request, What},
-    status::{ProcessorStatus, Status},
+    status::{Board, ProcessorStatus, Status},
 };
 use tokio::runtime::Runtime;
 
@@ -39,12 +39,13 @@ impl Desk {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let runtime = stompbox::commands::runtime().unwrap();
         let audit = Arc::new(Audit::default());
-        let processors = processors.iter().map(|name| processor(name)).collect();
-        let status = Arc::new(Status { processors, ..Status::default() });
+        let processors = processors.iter().map(|name| Arc::new(processor(name))).collect();
+        let board = Arc::<Board>::default();
+        board.post(Status { processors, ..Status::default() });
         let (control, mut requests) = Control::new();
         {
             let _inside = runtime.enter();
-            let served = Served { status, audit: audit.clone(), control, token_file };
+            let served = Served { board, audit: audit.clone(), control, token_file };
             Admin::bind(address).unwrap().serve(served).unwrap();
         }
         let mut asked = asked;

@@ -3,6 +3,7 @@
 mod back;
 mod bad;
 mod config;
+mod rewire;
 mod steady;
 
 use std::{

@@ -1,7 +1,7 @@
 //! `admin.listen`: is the process alive, is it ready, what did it do; and what operators ask of it.
 //!
 //! Started by [`crate::app`], asked by service managers, monitoring and the commands of operators. It reads
-//! [`Status`] and [`Audit`], and hands what shall be changed to [`Control`]: it changes nothing itself. A client that
+//! [`Board`] and [`Audit`], and hands what shall be changed to [`Control`]: it changes nothing itself. A client that
 //! is slow or evil costs one of a few connections for a few seconds, and a lane never.
 
 mod api;
@@ -36,7 +36,7 @@ use self::{
     api::Refusal,
     connection::{Bounded, Life},
 };
-use crate::{audit::Audit, control::Control, status::Status, version};
+use crate::{audit::Audit, control::Control, status::Board, version};
 
 /// How long a connection may last that only asks, and how long a request may take to come.
 const MAX_LIFE: Duration = Duration::from_secs(2);
@@ -53,8 +53,8 @@ pub struct Admin {
 /// What is served.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// What there is to know.
-    pub status: Arc<Status>,
+    /// Where it stands what there is to know.
+    pub board: Arc<Board>,
     /// What was changed.
     pub audit: Arc<Audit>,
     /// Where changes are asked for.
@@ -139,7 +139,7 @@ async fn healthz() -> impl IntoResponse {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let missing = shared.served.status.missing();
+    let missing = shared.served.board.now().missing();
     let code = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"ready": missing.is_empty(), "missing": missing})))
 }

@@ -1,6 +1,6 @@
 //! The audit log: each load, swap, refusal and rollback, and what operators asked for.
 //!
-//! [`crate::app`] records, [`crate::admin`] shows the last ones, and with a `state_dir` all are lines of JSON in
+//! [`crate::manager`] records, [`crate::admin`] shows the last ones, and with a `state_dir` all are lines of JSON in
 //! its `audit.jsonl`. Recording never waits and never fails: a disk that is full or hangs costs lines of that file,
 //! and the log of the process says so.
 

@@ -4,7 +4,7 @@
 //! ([`Connection::beat`]), by receipts of ACKs that do not come ([`session`]), and where receipts of SENDs are missing by
 //! what the kernel knows ([`producer`], `tcp_table`).
 //!
-//! [`crate::app`] opens them; [`session`] fills a buffer with deliveries and acknowledges them,
+//! [`crate::wiring`] opens them; [`session`] fills a buffer with deliveries and acknowledges them,
 //! [`producer`] sends and reports what was confirmed. It knows nothing of components: what a message is
 //! for is decided elsewhere. All differences between brokers stand in [`flavour`].
 

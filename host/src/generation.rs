@@ -79,6 +79,18 @@ impl Generation {
         })
     }
 
+    /// The same component, parameters and limits with the queues that this configuration lets it send to.
+    #[must_use]
+    pub fn with_queues(&self, processor: &config::Processor, number: u64) -> Self {
+        let spec = Spec {
+            generation: number,
+            out_queues: processor.writes_to().cloned().collect(),
+            default_queue: processor.out_queue.clone(),
+            ..(*self.spec).clone()
+        };
+        Self { spec: Arc::new(spec), file: self.file.clone() }
+    }
+
     /// What tells it from others: component, parameters, limits, and how long an instance lives.
     #[must_use]
     pub fn identity(&self) -> String {

@@ -1,7 +1,7 @@
 //! A lane: one OS thread with one live instance. Takes a delivery, calls the component, hands the
 //! outcome to settlement, takes the next without waiting for the broker.
 //!
-//! Spawned by [`crate::app`], `n_threads` of them for each processor. Guests run here and never on the
+//! Spawned by [`crate::wiring`], `n_threads` of them for each processor. Guests run here and never on the
 //! async runtime's threads, so a guest that spins stops its lane and nothing else. What it runs it asks of its
 //! [`Post`] between two messages; while a candidate is on trial it has an instance of the stable generation too.
 
@@ -68,7 +68,7 @@ impl Away {
 }
 
 impl Lane {
-    /// Processes deliveries until the buffer is closed or the stage ends.
+    /// Processes deliveries until the buffer is closed.
     pub fn run(self) {
         let (mut post, mut away) = (Post::new(self.stage.clone(), self.number), Away::default());
         loop {
@@ -79,7 +79,6 @@ impl Lane {
                     continue;
                 }
                 Turn::Go | Turn::Pause => {}
-                Turn::End => return post.leave(),
             }
             // The instance comes first: while `initialize` fails, nothing is taken.
             post.choose(None);

@@ -17,7 +17,8 @@
 //!
 //! Nothing is lost, because step 7 comes after the RECEIPT of every output. (In ack mode auto the broker forgets a
 //! message when it is sent or read: a host that is killed loses what it holds.) Nothing escapes, because a guest has
-//! only what [`sandbox`] gives it. [`app`] wires it all together and ends it in order.
+//! only what [`sandbox`] gives it. [`app`] starts it all and ends it in order; `wiring`
+//! makes the parts from the configuration, queue by queue.
 //!
 //! Nothing stops: what the lanes of a processor run is on its [`stage`], where [`manager`] puts the next generation beside
 //! the stable one; [`trial`] says whether it stays. A lane has a *post* there, with a *seat* for each generation that it runs.
@@ -30,6 +31,7 @@ pub mod telemetry;
 pub mod config;
 
 pub mod app;
+mod wiring;
 
 pub mod stomp;
 

@@ -1,8 +1,9 @@
 //! The one task that changes a host at work: it carries out what is asked through [`crate::control`], takes up files that
 //! have changed, and judges candidates.
 //!
-//! Started by [`crate::app`]. `files` tells what has changed, `prepare` makes the next generation of a processor, `reload`
-//! compares configurations, `taking_up` brings it all onto the stage, `operators` goes back and pauses. What takes long
+//! Started by [`crate::app`]. `files` tells what has changed, `prepare` makes the next generation of a processor, `taking_up`
+//! brings it onto the stage; `reload` compares configurations, `rewiring` lets units go and come; `operators` goes back and
+//! pauses. What takes long
 //! (files, compilers, guests) happens on threads of its own and comes back here as [`Done`]; so a component that takes a
 //! minute to compile keeps no other processor from being rolled back.
 
@@ -11,7 +12,9 @@ mod files;
 mod managed;
 mod operators;
 pub(crate) mod prepare;
+pub(crate) mod problems;
 mod reload;
+mod rewiring;
 mod taking_up;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
@@ -27,14 +30,17 @@ use self::{
     files::{Changed, Files},
     managed::Managed,
     prepare::Outlook,
+    rewiring::{Ready, Rewiring},
 };
 use crate::{
     audit::Audit,
-    config::{Config, Loaded, Processor},
+    config::{Config, Loaded},
     control::{Answer, Asked, Change, ControlError, Request, What},
-    sandbox::{Counters, Engine, Instance},
-    stage::{Act, Stage},
+    sandbox::{Engine, Instance},
+    stage::Act,
+    status::ProcessorStatus,
     trial::Verdict,
+    wiring::{Wiring, plan::Key},
 };
 
 /// How often candidates are judged beside what lanes report.
@@ -56,6 +62,7 @@ pub(crate) struct Manager {
     engine: Engine,
     audit: Arc<Audit>,
     config: Arc<Config>,
+    wiring: Arc<Wiring>,
     /// None where the configuration has no file.
     source: Option<Source>,
     asked: mpsc::Receiver<Asked>,
@@ -68,6 +75,10 @@ pub(crate) struct Manager {
     under_way: JoinSet<Done>,
     permits: Arc<Semaphore>,
     waiting: Vec<Waiting>,
+    /// A configuration that is being taken up.
+    rewiring: Option<Rewiring>,
+    /// It is to be read once more after that.
+    again: Option<Reading>,
 }
 
 /// What comes back from a thread.
@@ -77,45 +88,62 @@ enum Done {
     /// An earlier generation has its instances, or why not.
     Back { processor: Arc<str>, back: Arc<Act>, made: Result<(), String>, who: &'static str, answer: Answered },
     /// The configuration was read, or why not.
-    Config { loaded: Result<Box<Loaded>, String>, who: &'static str, answer: Option<Answered> },
+    Config { loaded: Result<Box<Loaded>, String>, reading: Reading },
+    /// All that a new configuration needs is there, or why not.
+    Ready(Result<Ready, String>),
+    /// A unit is gone.
+    Gone(Key),
 }
 
 type Answered = oneshot::Sender<Answer>;
+
+/// A reading of the configuration: who wants it, who is to be told, and what was done for them so far.
+struct Reading {
+    who: &'static str,
+    answers: Vec<Answered>,
+    changes: Vec<Change>,
+}
+
+impl Reading {
+    /// One that somebody waits for, or nobody.
+    fn new(who: &'static str, answer: Option<Answered>) -> Self {
+        Self { who, answers: Vec::from_iter(answer), changes: Vec::new() }
+    }
+}
 
 /// A reload whose answer waits for preparations.
 struct Waiting {
     missing: Vec<Arc<str>>,
     changes: Vec<Change>,
-    answer: Answered,
+    answers: Vec<Answered>,
 }
 
 impl Manager {
     pub(crate) fn new(
         engine: Engine,
-        (config, source): (Config, Option<Source>),
+        (config, source): (Arc<Config>, Option<Source>),
+        wiring: Arc<Wiring>,
         asked: mpsc::Receiver<Asked>,
-        audit: Arc<Audit>,
+        (audit, bell): (Arc<Audit>, Arc<Notify>),
     ) -> Self {
         let files = Files::new(source.as_ref().map(|source| source.file.clone()));
         Self {
             engine,
             audit,
-            config: Arc::new(config),
+            config,
+            wiring,
             source,
             asked,
-            bell: Arc::default(),
+            bell,
             end: Arc::default(),
             processors: BTreeMap::new(),
             files: Arc::new(files),
             under_way: JoinSet::new(),
             permits: Arc::new(Semaphore::new(PREPARATIONS)),
             waiting: Vec::new(),
+            rewiring: None,
+            again: None,
         }
-    }
-
-    /// What stages ring.
-    pub(crate) fn bell(&self) -> Arc<Notify> {
-        self.bell.clone()
     }
 
     /// Rung when an operator wants the host to end.
@@ -124,9 +152,13 @@ impl Manager {
     }
 
     /// A processor that has been started.
-    pub(crate) fn add(&mut self, processor: Arc<Processor>, stage: Arc<Stage>, counters: Arc<Counters>) {
+    pub(crate) fn add(&mut self, at_work: Arc<ProcessorStatus>) {
+        let Some(processor) = self.config.processors.get(&at_work.name).cloned() else { return };
         self.files.add(&self.config, &processor);
-        self.processors.insert(processor.name.clone(), Managed::new(processor, stage, counters));
+        match self.processors.get_mut(&processor.name) {
+            Some(managed) => managed.moved(processor, at_work),
+            None => drop(self.processors.insert(processor.name.clone(), Managed::new(processor, at_work))),
+        }
     }
 
     /// Works until it is aborted.
@@ -143,7 +175,7 @@ impl Manager {
                 Some(asked) = self.asked.recv() => self.carry_out(asked),
                 Some(changed) = changed.recv() => match changed {
                     Changed::Component(processor) => self.look(&processor, "file"),
-                    Changed::Config => self.read_config("file", None),
+                    Changed::Config => self.read_config(Reading::new("file", None)),
                 },
                 Some(Ok(done)) = self.under_way.join_next() => self.come_back(done),
                 () = bell.notified() => {}
@@ -156,7 +188,7 @@ impl Manager {
 
     fn carry_out(&mut self, Asked { request, who, answer }: Asked) {
         let answered = match request {
-            Request::Reload { processor: None } => return self.read_config(who, Some(answer)),
+            Request::Reload { processor: None } => return self.read_config(Reading::new(who, Some(answer))),
             Request::Reload { processor: Some(name) } => return self.reload(who, &name, answer),
             Request::RollBack { processor, to } => return self.go_back(who, &processor, to, answer),
             Request::Pause { processor } => self.pause(&processor, true),
@@ -177,7 +209,9 @@ impl Manager {
                 let answered = made.map_err(refused).and_then(|()| self.go_on_with(&processor, &back));
                 self.answer(who, answered, answer);
             }
-            Done::Config { loaded, who, answer } => self.take_up_config(loaded, who, answer),
+            Done::Config { loaded, reading } => self.take_up_config(loaded, reading),
+            Done::Ready(ready) => self.rewire(ready),
+            Done::Gone(key) => self.unit_is_gone(&key),
         }
     }
 

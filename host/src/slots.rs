@@ -43,6 +43,8 @@ pub struct Slots {
     crashes: Mutex<HashMap<Key, (u32, usize)>>,
     /// Their number, so that nothing is locked while there are none.
     remembered: AtomicUsize,
+    /// Lanes whose slots nobody has.
+    free: Mutex<Vec<usize>>,
     /// The host ends in good order: what still runs did not kill it.
     ended: AtomicBool,
 }
@@ -71,7 +73,18 @@ impl Slots {
         let crashes: HashMap<_, _> =
             records.iter().enumerate().map(|(index, (key, times))| (*key, (*times, lanes + index))).collect();
         let remembered = AtomicUsize::new(crashes.len());
-        Ok(Self { map, lanes, crashes: Mutex::new(crashes), remembered, ended: AtomicBool::new(false) })
+        let free = Mutex::new((0..lanes).rev().collect());
+        Ok(Self { map, lanes, crashes: Mutex::new(crashes), remembered, free, ended: AtomicBool::new(false) })
+    }
+
+    /// A slot for a lane; none where all are in use.
+    #[must_use]
+    pub fn take(self: &Arc<Self>) -> Option<Slot> {
+        let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if lane.is_none() {
+            warn!("no slot for a lane: a message that kills the host there is not recognised; a restart makes room");
+        }
+        lane.map(|lane| Slot { slots: self.clone(), lane })
     }
 
     /// How often this message was found in a slot of a dead host.
@@ -132,13 +145,18 @@ impl Slots {
     }
 }
 
-/// The slot of one lane.
-#[derive(Debug, Clone)]
+/// The slot of one lane, until it is dropped.
+#[derive(Debug)]
 pub struct Slot {
     /// The file.
     pub slots: Arc<Slots>,
-    /// The lane's number in the host.
-    pub lane: usize,
+    lane: usize,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.lane);
+    }
 }
 
 impl Slot {

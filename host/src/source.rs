@@ -1,6 +1,6 @@
 //! A source: a processor without an in queue, which works by the clock.
 //!
-//! Spawned by [`crate::app`], one thread with one live instance for each. A tick begins when its time has
+//! Spawned by [`crate::wiring`], one thread with one live instance for each. A tick begins when its time has
 //! come and every output of the last one is confirmed: ticks never overlap, and missed ones are dropped.
 //! There is no input that a broker could deliver again, so an output that is refused is sent again with
 //! the processor's back-off, and said to be lost only after the last attempt.
@@ -93,14 +93,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Ticks until the host or the stage ends.
+    /// Ticks until it is told to stop.
     pub fn run(self) {
         let mut post = Post::new(self.stage.clone(), 0);
         let mut ticks = Ticks::new(Instant::now(), self.interval);
         let (mut due, mut unavailable) = (Instant::now() + ticks.until_next(Instant::now()), Pauses::default());
         loop {
             let turn = post.follow();
-            if turn == Turn::End || self.stop.is_stopped() {
+            if self.stop.is_stopped() {
                 return post.leave();
             }
             if turn == Turn::Pause {

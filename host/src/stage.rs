@@ -1,12 +1,13 @@
 //! What the lanes of one processor run: the stable generation, and beside it a candidate while it is on trial.
 //!
-//! Lanes hold a [`Post`] each and look between two messages whether anything has changed; [`crate::app`] changes it:
+//! Lanes hold a [`Post`] each and look between two messages whether anything has changed; [`crate::manager`] changes it:
 //! candidates come, are kept or rolled back, operators pause and go back. Every change is one assignment under a lock
 //! that lanes take only after a change. Nothing here compiles, and no code of a guest runs under the lock.
 
 mod post;
 mod recorder;
 mod report;
+mod succession;
 
 use std::{
     collections::VecDeque,
@@ -113,14 +114,16 @@ impl Act {
     }
 }
 
+/// Lets lanes look around that wait for a message.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
 /// What the lanes of one processor run.
 pub struct Stage {
     /// Grows with each change.
     turn: AtomicU64,
     state: Mutex<State>,
     lanes: Vec<Doing>,
-    /// Wakes lanes that wait for a message.
-    wake: Box<dyn Fn() + Send + Sync>,
+    wake: Wake,
     /// Rung when a candidate may have to go, and when instances are to say farewell.
     bell: Arc<Notify>,
     recorder: Recorder,
@@ -139,7 +142,6 @@ struct State {
     /// What is not remembered any more: it is freed after the lock.
     forgotten: Vec<Past>,
     paused: bool,
-    ended: bool,
 }
 
 /// A generation on trial.
@@ -168,13 +170,7 @@ impl Stage {
     /// A stage with its first generation. `wake` lets lanes look around that wait for a message; `bell` is rung when
     /// [`Stage::judge`] or [`Stage::take_retired`] has something to do.
     #[must_use]
-    pub fn new(
-        first: Arc<Act>,
-        lanes: usize,
-        replay: usize,
-        bell: Arc<Notify>,
-        wake: Box<dyn Fn() + Send + Sync>,
-    ) -> Arc<Self> {
+    pub fn new(first: Arc<Act>, lanes: usize, replay: usize, bell: Arc<Notify>, wake: Wake) -> Arc<Self> {
         let state = State {
             stable: first,
             stable_since: SystemTime::now(),
@@ -184,11 +180,13 @@ impl Stage {
             retired: Vec::new(),
             forgotten: Vec::new(),
             paused: false,
-            ended: false,
         };
+        Self::with(state, lanes, Recorder::new(replay), bell, wake)
+    }
+
+    fn with(state: State, lanes: usize, recorder: Recorder, bell: Arc<Notify>, wake: Wake) -> Arc<Self> {
         let lanes = (0..lanes).map(|_| Doing::default()).collect();
-        let (turn, recorder) = (AtomicU64::new(1), Recorder::new(replay));
-        Arc::new(Self { turn, state: Mutex::new(state), lanes, wake, bell, recorder })
+        Arc::new(Self { turn: AtomicU64::new(1), state: Mutex::new(state), lanes, wake, bell, recorder })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -321,11 +319,6 @@ impl Stage {
     /// Lets lanes take nothing more, or take again; false where that is so already.
     pub fn pause(&self, paused: bool) -> bool {
         self.change(|state| std::mem::replace(&mut state.paused, paused) != paused)
-    }
-
-    /// Lanes end with the message that they work on.
-    pub fn end(&self) {
-        self.change(|state| state.ended = true);
     }
 
     /// Instances that lanes have left, which are to say farewell: on a plain thread, off the hot path.

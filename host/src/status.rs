@@ -1,7 +1,7 @@
 //! What there is to know about a host at work, in one place.
 //!
-//! Filled by [`crate::app`] while it wires, read by [`crate::admin`]. It only looks: everything here is
-//! counted elsewhere, whether anybody asks or not.
+//! Posted on the [`Board`] by [`crate::wiring`] whenever units come or go, read by [`crate::admin`]. It only looks:
+//! everything here is counted elsewhere, whether anybody asks or not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,13 +27,31 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Status {
     /// The processors that run.
-    pub processors: Vec<ProcessorStatus>,
+    pub processors: Vec<Arc<ProcessorStatus>>,
     /// The queues that are read.
-    pub queues: Vec<QueueStatus>,
+    pub queues: Vec<Arc<QueueStatus>>,
     /// The connections that must be there.
     pub links: Vec<Arc<Link>>,
     /// The log of the process, where it has one.
     pub logs: Option<Logs>,
+}
+
+/// Where the newest [`Status`] is.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Arc<Status>>);
+
+impl Board {
+    /// What is at work now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something else is at work.
+    pub fn post(&self, status: Status) {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Arc::new(status));
+        drop(before); // After the lock: it may be the last one who knows of something large.
+    }
 }
 
 /// One processor.

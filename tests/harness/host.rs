@@ -89,7 +89,7 @@ impl Host {
 
     /// What there is to know of it.
     pub fn status(&self) -> Arc<Status> {
-        self.running.as_ref().unwrap().status().clone()
+        self.running.as_ref().unwrap().status()
     }
 
     /// Messages of a queue that may be processed again unrecognised.

@@ -49,12 +49,18 @@ impl Process {
     /// Starts it with its files in `dir`; returns when every queue is subscribed.
     pub fn start(dir: &Path, config: &Value) -> Self {
         let process = Self::spawn(dir, config);
+        process.wait_ready();
+        process
+    }
+
+    /// Waits until every queue is subscribed.
+    #[track_caller]
+    pub fn wait_ready(&self) {
         wait_until("every queue is subscribed", || {
-            let log = process.log();
+            let log = self.log();
             assert!(!log.contains("error:"), "{log}");
             log.contains("every queue is subscribed")
         });
-        process
     }
 
     /// Starts it and does not wait for anything.

@@ -8,20 +8,30 @@ use tempfile::TempDir;
 use crate::harness::{free_port, host::One, host::wait_until, ledger::sorter, process::Process, target::Target};
 
 /// The program with a configuration of its own, and its page for operators.
-struct Program {
+pub struct Program {
     dir: TempDir,
     admin: SocketAddr,
-    one: One,
-    host: Process,
+    pub one: One,
+    pub host: Process,
 }
 
 impl Program {
     fn start(target: &Target) -> Self {
+        Self::start_one(sorter(target, &Value::Null, json!({"rollout": {"messages": 0}})))
+    }
+
+    pub fn start_one(one: One) -> Self {
+        let program = Self::spawn_one(one);
+        program.host.wait_ready();
+        program
+    }
+
+    /// The same where it cannot be ready yet.
+    pub fn spawn_one(mut one: One) -> Self {
         let (dir, admin) = (tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let mut one = sorter(target, &Value::Null, json!({"rollout": {"messages": 0}}));
         one.config["admin"] = json!({"listen": admin});
         one.config["plugins"] = json!([crate::harness::guests::plugins_dir()]);
-        let host = Process::start(dir.path(), &one.config);
+        let host = Process::spawn(dir.path(), &one.config);
         Self { dir, admin, one, host }
     }
 
@@ -29,9 +39,28 @@ impl Program {
         self.dir.path().join("config.json")
     }
 
-    fn ask(&self, head: &str) -> (u16, Value) {
+    pub fn ask(&self, head: &str) -> (u16, Value) {
         let (status, _, answer) = crate::admin::send(self.admin, &format!("{head} HTTP/1.1\r\nHost: 127.0.0.1"), "");
         (status, answer)
+    }
+
+    /// Has it take up this configuration; returns what it answers.
+    pub fn reload(&self, config: &Value) -> (u16, Value) {
+        fs::write(self.file(), config.to_string()).unwrap();
+        self.ask("POST /v1/reload")
+    }
+
+    /// The same where all is well; returns what was done.
+    #[track_caller]
+    pub fn take_up(&self, config: &Value) -> Vec<Value> {
+        let (status, told) = self.reload(config);
+        assert_eq!(status, 200, "{told}");
+        told["changes"].as_array().unwrap().clone()
+    }
+
+    /// What there is to know of it.
+    pub fn status(&self) -> Value {
+        self.ask("GET /v1/status").1
     }
 
     fn stable(&self) -> u64 {
@@ -57,12 +86,10 @@ fn parameters_that_change_are_a_new_generation() {
     wait_until("it is taken up by itself", || program.stable() == 2);
     // What a restart takes up is named, and the rest of the file taken up all the same.
     program.one.config["processors"]["one"]["limits"] = json!({"time_ms": 5_000});
-    program.one.config["queues"]["in"]["max_buffer_len"] = json!(7);
-    fs::write(program.file(), program.one.config.to_string()).unwrap();
-    let (status, told) = program.ask("POST /v1/reload");
-    assert_eq!(status, 200, "{told}");
-    let details: Vec<&str> = told["changes"].as_array().unwrap().iter().filter_map(|c| c["detail"].as_str()).collect();
-    assert!(details.contains(&"a restart takes up: queues.in"), "{told}");
+    program.one.config["buffer_mb"] = json!(7);
+    let changes = program.take_up(&program.one.config);
+    let details: Vec<&str> = changes.iter().filter_map(|change| change["detail"].as_str()).collect();
+    assert!(details.contains(&"a restart takes up: buffer_mb"), "{changes:?}");
     wait_until("it is taken up", || program.stable() == 3);
     target.client().send_all(&program.one.from, &["x 000001"]).unwrap();
     wait_until("it works", || !target.drain(&program.one.to).is_empty());

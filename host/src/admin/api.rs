@@ -89,13 +89,14 @@ async fn status(State(shared): Host) -> Result<Response, Refusal> {
 
 async fn processor(State(shared): Host, name: Name) -> Result<Response, Refusal> {
     let name = name_of(name)?;
-    let processors = &shared.served.status.processors;
-    let Some(found) = processors.iter().position(|processor| *processor.name == *name) else {
+    let status = shared.served.board.now();
+    let processors = &status.processors;
+    let Some(found) = processors.iter().find(|processor| *processor.name == *name).cloned() else {
         let near = nearest(&name, processors.iter().map(|processor| processor.name.as_ref()));
         let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         return Err(Refusal(StatusCode::NOT_FOUND, format!("there is no processor {name:?}{hint}")));
     };
-    json_of(move || serde_json::to_vec(&shared.served.status.processors.get(found).map(report::processor))).await
+    json_of(move || serde_json::to_vec(&report::processor(&found))).await
 }
 
 async fn json_of(make: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static) -> Result<Response, Refusal> {

@@ -83,7 +83,8 @@ const BUFFERS: [Row<QueueStatus>; 5] = [
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Status { processors, queues, links, logs } = &*self.0.status;
+        let status = self.0.board.now();
+        let Status { processors, queues, links, logs } = &*status;
         let mut page = Writer(&mut encoder);
         page.host(logs.as_ref().map(|logs| logs.dropped()))?;
         for (name, help, value) in COUNTED {
@@ -156,7 +157,7 @@ struct Writer<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Writer<'_, '_> {
     /// What waits in the host, and what sessions say of it.
-    fn queues(&mut self, queues: &[QueueStatus]) -> fmt::Result {
+    fn queues(&mut self, queues: &[Arc<QueueStatus>]) -> fmt::Result {
         for (name, help, value) in BUFFERS {
             self.gauges(name, help, queues.iter().map(|q| (of_queue(q), value(q))))?;
         }
@@ -214,7 +215,7 @@ impl Writer<'_, '_> {
         metric.encode_counter::<NoLabelSet, _, u64>(&lines, None)
     }
 
-    fn latency(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {
+    fn latency(&mut self, processors: &[Arc<ProcessorStatus>]) -> fmt::Result {
         let help = "Time from reading a message to settling it";
         let mut metric = self.0.encode_descriptor("settle_latency_seconds", help, None, MetricType::Histogram)?;
         for processor in processors {
@@ -226,7 +227,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn fuel(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {
+    fn fuel(&mut self, processors: &[Arc<ProcessorStatus>]) -> fmt::Result {
         let help = "Fuel used by each call";
         let mut metric = self.0.encode_descriptor("call_fuel", help, None, MetricType::Histogram)?;
         for processor in processors {
@@ -240,7 +241,7 @@ impl Writer<'_, '_> {
     }
 
     /// What runs, and what was changed.
-    fn changes(&mut self, processors: &[ProcessorStatus], counts: Vec<(&'static str, u64)>) -> fmt::Result {
+    fn changes(&mut self, processors: &[Arc<ProcessorStatus>], counts: Vec<(&'static str, u64)>) -> fmt::Result {
         let stable = processors.iter().filter_map(|p| {
             let generations = p.stage.report().generations;
             Some((labels(p), generations.iter().find(|generation| generation.standing == "stable")?.number))
@@ -251,7 +252,7 @@ impl Writer<'_, '_> {
     }
 
     /// What guests count, and what they were not allowed to.
-    fn guests(&mut self, processors: &[ProcessorStatus]) -> fmt::Result {
+    fn guests(&mut self, processors: &[Arc<ProcessorStatus>]) -> fmt::Result {
         let counted = processors
             .iter()
             .flat_map(|p| p.guest.snapshot().into_iter().map(|(name, value)| (with(p, "name", &name), value)));

@@ -123,9 +123,9 @@ struct GuestReport {
 
 /// All that there is to tell.
 pub(super) fn host(shared: &Shared) -> HostReport {
-    let status = &shared.served.status;
+    let status = shared.served.board.now();
     let missing = status.missing();
-    let queues: Vec<_> = status.queues.iter().map(queue).collect();
+    let queues: Vec<_> = status.queues.iter().map(|status| queue(status)).collect();
     let mut servers: BTreeMap<&str, Vec<ConnectionReport>> = BTreeMap::new();
     for link in &status.links {
         servers.entry(&link.server).or_default().push(connection(link));
@@ -142,7 +142,7 @@ pub(super) fn host(shared: &Shared) -> HostReport {
         log_lines_dropped: status.logs.as_ref().map_or(0, |logs| logs.dropped()),
         servers: servers.collect(),
         queues,
-        processors: status.processors.iter().map(processor).collect(),
+        processors: status.processors.iter().map(|status| processor(status)).collect(),
     }
 }
 

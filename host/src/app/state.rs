@@ -7,11 +7,14 @@ use crate::{
     audit::Audit,
     config,
     control::Control,
-    slots::{Slot, Slots},
+    slots::Slots,
     spool::Spool,
     state_dir::{StateDir, StateError},
-    status::Status,
+    status::Board,
 };
+
+/// Slots for lanes that are not there yet, beside as many again as there are.
+const SPARE_SLOTS: usize = 64;
 
 /// The open `state_dir`; empty where none is configured. Dropped at the end of the host, also of one that
 /// leaves at once: what runs then did not kill it.
@@ -33,20 +36,16 @@ impl State {
             move |source| StateError::Unusable { path, source }
         };
         let spool = Spool::start(dir.join("dead-letters")).map_err(unusable("dead-letters"))?;
-        let slots = Slots::open(&dir.join("slots"), lanes).map_err(unusable("slots"))?;
+        // Lanes come and go with the configuration.
+        let slots = Slots::open(&dir.join("slots"), lanes * 2 + SPARE_SLOTS).map_err(unusable("slots"))?;
         let audit = Audit::open(Some(path)).into();
         Ok(Self { spool: Some(spool.into()), slots: Some(slots.into()), audit, _dir: Some(dir) })
     }
 
     /// What operators see of it.
-    pub(super) fn served(&self, status: &Arc<Status>, control: &Control, admin: Option<config::Admin>) -> Served {
+    pub(super) fn served(&self, board: &Arc<Board>, control: &Control, admin: Option<config::Admin>) -> Served {
         let token_file = admin.and_then(|admin| admin.token_file);
-        Served { status: status.clone(), audit: self.audit.clone(), control: control.clone(), token_file }
-    }
-
-    /// The slot of the lane with this number.
-    pub(super) fn slot(&self, lane: usize) -> Option<Slot> {
-        self.slots.clone().map(|slots| Slot { slots, lane })
+        Served { board: board.clone(), audit: self.audit.clone(), control: control.clone(), token_file }
     }
 }
 

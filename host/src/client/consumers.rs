@@ -1,6 +1,6 @@
 //! The consuming side of one queue: a [`Session`] for each address that is read from.
 //!
-//! [`crate::app`] runs one for each in queue. It decides where to read (`connect`, failover, every address
+//! [`crate::wiring`] runs one for each in queue. It decides where to read (`connect`, failover, every address
 //! behind a name, DNS that changes) and tells where all its sessions stand together. It never touches a
 //! frame: sessions do, and all of them fill the one buffer of the queue.
 

@@ -1,6 +1,6 @@
 //! What sessions are asked to do, and where they stand.
 //!
-//! [`crate::app`] asks and watches; sessions, producers and consumers obey and tell.
+//! [`crate::wiring`] asks and watches; sessions, producers and consumers obey and tell.
 
 /// What the sessions of a host are asked to do; only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

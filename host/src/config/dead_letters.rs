@@ -1,6 +1,6 @@
 //! Where dead letters go, by configuration or by default.
 //!
-//! Asked by [`crate::app`] when it wires a processor, by `check --connect` and by `dead-letters`. What stands in a dead
+//! Asked by [`crate::wiring`] when it wires a processor, by `check --connect` and by `dead-letters`. What stands in a dead
 //! letter is decided in [`mod@crate::dead_letter`]; nothing here sends one.
 
 use std::collections::BTreeSet;

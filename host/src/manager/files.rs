@@ -55,6 +55,11 @@ impl Files {
         self.lock().insert(processor.name.clone(), (dirs, processor.module.clone()));
     }
 
+    /// Changes of this processor's component are told no more.
+    pub(super) fn remove(&self, processor: &str) {
+        self.lock().remove(processor);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Wanted> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,8 +6,9 @@ use super::{of, told};
 use crate::{
     config::Processor,
     control::{Change, What},
-    sandbox::Counters,
+    sandbox::{Counters, Kind},
     stage::{Act, Stage},
+    status::ProcessorStatus,
 };
 
 /// Versions that were rolled back, remembered until another one comes.
@@ -17,6 +18,8 @@ pub(super) struct Managed {
     pub(super) processor: Arc<Processor>,
     pub(super) stage: Arc<Stage>,
     pub(super) counters: Arc<Counters>,
+    /// Where it is at work.
+    pub(super) at_work: Arc<ProcessorStatus>,
     /// The number of the next generation.
     pub(super) next: u64,
     /// What was rolled back, by [`crate::generation::Generation::identity`].
@@ -28,9 +31,17 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    pub(super) fn new(processor: Arc<Processor>, stage: Arc<Stage>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(processor: Arc<Processor>, at_work: Arc<ProcessorStatus>) -> Self {
+        let (stage, counters) = (at_work.stage.clone(), at_work.guest.clone());
         let next = stage.stable().number() + 1;
-        Self { processor, stage, counters, next, avoided: Vec::new(), busy: None, again: None }
+        Self { processor, stage, counters, at_work, next, avoided: Vec::new(), busy: None, again: None }
+    }
+
+    /// It is at work on other lanes.
+    pub(super) fn moved(&mut self, processor: Arc<Processor>, at_work: Arc<ProcessorStatus>) {
+        (self.stage, self.counters) = (at_work.stage.clone(), at_work.guest.clone());
+        (self.processor, self.at_work) = (processor, at_work);
+        self.next = self.next.max(self.stage.stable().number() + 1);
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -60,6 +71,16 @@ impl Managed {
         if self.avoided.len() > MAX_AVOIDED {
             self.avoided.remove(0);
         }
+    }
+
+    /// Whether this can run where the processor is at work.
+    pub(super) fn fits(&self, act: &Act) -> bool {
+        let spec = &act.generation.spec;
+        let (vo, kind) = (self.processor.vo.as_deref().unwrap_or_default(), spec.component.kind());
+        self.processor.writes_to().eq(&spec.out_queues)
+            && self.processor.out_queue == spec.default_queue
+            && *spec.vo == *vo
+            && (kind == Kind::Handler) == self.processor.in_queue.is_some()
     }
 
     /// A generation that is ready goes on trial.

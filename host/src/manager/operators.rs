@@ -52,6 +52,10 @@ impl Manager {
     /// An earlier generation is ready.
     pub(super) fn go_on_with(&mut self, name: &str, back: &Arc<Act>) -> Result<Vec<Change>, ControlError> {
         let managed = self.find_mut(name)?;
+        if !managed.fits(back) {
+            let text = "the processor sends to other queues meanwhile: earlier generations are gone";
+            return Err(ControlError::Refused(text.to_owned()));
+        }
         let detail = format!("by an operator, to generation {}", back.number());
         let mut changes = managed.end_trial(&detail);
         let left = managed.stage.stable();

@@ -1,11 +1,15 @@
-//! What of a changed configuration can be taken up while the host runs.
+//! What is to be done when a configuration takes the place of another.
 //!
 //! Asked by [`super::Manager`]; pure. What a processor runs as (its component, parameters, limits, rollout) is taken up as a
-//! new generation. Everything else stays as it is until a restart, and is named: nothing changes by halves.
+//! new generation. Units ([`crate::wiring::plan`]) come, go, and are started anew where anything else that they are made of
+//! has changed. The rest stays as it is until a restart of the host, and is named.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::config::{Config, Processor};
+use crate::{
+    config::{Config, Processor},
+    wiring::plan::{Key, Plan, units},
+};
 
 /// What comes of comparing two configurations.
 #[derive(Debug)]
@@ -13,79 +17,63 @@ pub(super) struct Compared {
     /// What the host runs with from now on.
     pub(super) config: Config,
     /// The processors that are to run as something else.
-    pub(super) processors: Vec<Arc<Processor>>,
+    pub(super) processors: Vec<Arc<str>>,
+    /// The units that go, or start anew.
+    pub(super) leave: Vec<Key>,
+    /// The units that come, or start anew: for those the places of the configuration that are others.
+    pub(super) start: BTreeMap<Key, Vec<String>>,
     /// What stays as it is until a restart, by its place in the file.
-    pub(super) later: Vec<String>,
+    pub(super) later: Vec<&'static str>,
 }
 
-/// Compares what runs with what is wanted.
-pub(super) fn compare(running: &Config, wanted: Config) -> Compared {
-    let mut later = later(running, &wanted);
-    let mut config = running.clone();
-    (config.plugins, config.vos, config.limits) = (wanted.plugins.clone(), wanted.vos.clone(), wanted.limits.clone());
-    let mut processors = Vec::new();
-    for (name, new) in &wanted.processors {
-        let Some(old) = running.processors.get(name) else { continue };
-        if old == new || !old.is_active(&running.queues) {
-            continue;
-        }
-        if same_wiring(old, new) {
-            config.processors.insert(name.clone(), new.clone());
-            processors.push(new.clone());
-        } else {
-            later.push(format!("processors.{name}"));
-        }
+/// Compares what runs with what is wanted. `at_work` says whether a unit is: one that could not be started is tried again.
+pub(super) fn compare(running: &Config, mut wanted: Config, at_work: impl Fn(&Key) -> bool) -> Compared {
+    let later = later(running, &wanted);
+    wanted.state_dir.clone_from(&running.state_dir);
+    wanted.admin.clone_from(&running.admin);
+    (wanted.buffer_bytes, wanted.max_instances) = (running.buffer_bytes, running.max_instances);
+    let (before, after) = (units(running), units(&wanted));
+    let same = |key: &Key, plan: &Plan, others: &BTreeMap<Key, Plan>| others.get(key) == Some(plan) && at_work(key);
+    let leave = before.iter().filter(|(key, plan)| at_work(key) && !same(key, plan, &after));
+    let start = after.iter().filter(|(key, plan)| !same(key, plan, &before));
+    let differences = |key: &Key, plan: &Plan| before.get(key).map_or_else(Vec::new, |old| old.differences(plan));
+    Compared {
+        leave: leave.map(|(key, _)| key.clone()).collect(),
+        start: start.map(|(key, plan)| (key.clone(), differences(key, plan))).collect(),
+        processors: changed(running, &wanted),
+        config: wanted,
+        later,
     }
-    later.sort();
-    Compared { config, processors, later }
 }
 
-/// Whether nothing has changed but what a generation is made of.
-fn same_wiring(old: &Processor, new: &Processor) -> bool {
-    let Processor { module, sha256, class, params, limits, instance, rollout, .. } = new.clone();
-    Processor { module, sha256, class, params, limits, instance, rollout, ..old.clone() } == *new
-        // The stage keeps as many as it was made for.
-        && old.rollout.replay == new.rollout.replay
+/// Processors that run before and after, and are made of something else.
+fn changed(running: &Config, wanted: &Config) -> Vec<Arc<str>> {
+    let both = wanted.active_processors().filter_map(|new| {
+        let old = running.processors.get(&new.name).filter(|old| old.is_active(&running.queues))?;
+        (old != new).then(|| new.name.clone())
+    });
+    both.collect()
+}
+
+/// Whether what runs as the old one can run as the new one, but for the queues that it may send to.
+pub(super) fn is_same_kind(old: &Processor, new: &Processor) -> bool {
+    old.vo == new.vo && old.in_queue.is_some() == new.in_queue.is_some()
+}
+
+/// Whether it may send to the same queues.
+pub(super) fn sends_alike(old: &Processor, new: &Processor) -> bool {
+    old.out_queue == new.out_queue && old.writes_to().eq(new.writes_to())
 }
 
 /// The places that differ where nothing can be taken up.
-fn later(running: &Config, wanted: &Config) -> Vec<String> {
-    let mut places = Vec::new();
-    differing("mb_servers", &running.servers, &wanted.servers, &mut places);
-    differing("queues", &running.queues, &wanted.queues, &mut places);
-    let come_or_gone = running.processors.keys().filter(|name| !wanted.processors.contains_key(*name));
-    let come_or_gone =
-        come_or_gone.chain(wanted.processors.keys().filter(|name| !running.processors.contains_key(*name)));
-    places.extend(come_or_gone.map(|name| format!("processors.{name}")));
-    // A processor that does not run keeps its place in the file, whatever becomes of it.
-    let idle = wanted.processors.iter().filter(|(name, new)| {
-        running.processors.get(*name).is_some_and(|old| old != *new && !old.is_active(&running.queues))
-    });
-    places.extend(idle.map(|(name, _)| format!("processors.{name}")));
-    for (place, changed) in [
+fn later(running: &Config, wanted: &Config) -> Vec<&'static str> {
+    let places = [
         ("state_dir", running.state_dir != wanted.state_dir),
-        ("guard_period", running.guard_period != wanted.guard_period),
         ("admin", running.admin != wanted.admin),
         ("buffer_mb", running.buffer_bytes != wanted.buffer_bytes),
-        ("max_hold_s", running.max_hold != wanted.max_hold),
         ("max_instances", running.max_instances != wanted.max_instances),
-    ] {
-        if changed {
-            places.push(place.to_owned());
-        }
-    }
-    places
-}
-
-fn differing<T: PartialEq>(
-    what: &str,
-    running: &BTreeMap<Arc<str>, Arc<T>>,
-    wanted: &BTreeMap<Arc<str>, Arc<T>>,
-    places: &mut Vec<String>,
-) {
-    let gone = running.keys().filter(|name| !wanted.contains_key(*name));
-    let other = wanted.iter().filter(|(name, new)| running.get(*name) != Some(*new)).map(|(name, _)| name);
-    places.extend(gone.chain(other).map(|name| format!("{what}.{name}")));
+    ];
+    places.into_iter().filter(|(_, differs)| *differs).map(|(place, _)| place).collect()
 }
 
 #[cfg(test)]
@@ -97,10 +85,13 @@ mod tests {
     fn config(changes: &[(&str, Value)]) -> Config {
         let mut tree = json!({
             "mb_servers": {"mb": {"host_port_list": ["a.example.org:1"]}},
-            "queues": {"q": {"server": "mb", "destination": "/queue/q"}},
-            "vos": {"atlas": {}},
+            "queues": {
+                "q": {"server": "mb", "destination": "/queue/q"}, "r": {"server": "mb", "destination": "/queue/r"}
+            },
+            "vos": {"atlas": {}, "belle": {}},
             "processors": {
                 "p": {"module": "a.b", "name": "P", "in_queue": "q", "vo": "atlas"},
+                "s": {"module": "a.b", "name": "P", "in_queue": "r"},
                 "off": {"module": "a.b", "name": "P", "in_queue": "q", "enable": false}
             }
         });
@@ -111,52 +102,81 @@ mod tests {
         Config::parse(&tree.to_string(), "/etc/stompbox/config.json".as_ref(), false, &|_| None).unwrap().config
     }
 
-    fn compared(changes: &[(&str, Value)]) -> (Vec<String>, Vec<String>) {
+    /// What goes, what starts, what runs as something else.
+    fn compared(changes: &[(&str, Value)]) -> (Vec<String>, Vec<String>, Vec<String>) {
         let wanted = config(changes);
-        let Compared { config: next, processors, later } = compare(&config(&[]), wanted.clone());
-        for processor in &processors {
-            assert_eq!(next.processors[&processor.name], wanted.processors[&processor.name]);
-        }
-        (processors.iter().map(|processor| processor.name.to_string()).collect(), later)
+        let found = compare(&config(&[]), wanted.clone(), |_| true);
+        assert_eq!(found.config, wanted, "all of it is taken up");
+        assert_eq!(found.later, [""; 0]);
+        let text = |keys: Vec<&Key>| keys.into_iter().map(ToString::to_string).collect();
+        let processors = found.processors.iter().map(ToString::to_string).collect();
+        (text(found.leave.iter().collect()), text(found.start.keys().collect()), processors)
     }
 
-    fn list(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]
-    fn what_a_processor_runs_as_is_taken_up() {
-        assert_eq!(compared(&[]), (vec![], vec![]));
+    fn what_a_processor_runs_as_touches_no_unit() {
+        let p = (vec![], vec![], strings(&["p"]));
+        assert_eq!(compared(&[]), (vec![], vec![], vec![]));
         for (key, value) in [
             ("params", json!({"a": 1})),
-            ("limits", json!({"fuel": 5})),
-            ("instance", json!("fresh")),
-            ("module", json!("c")),
+            ("module", json!("c.d")),
             ("name", json!("Q")),
-            ("rollout", json!({"messages": 5})),
+            ("sha256", json!("ab".repeat(32))),
+            ("limits", json!({"time_ms": 5})),
+            ("instance", json!("fresh")),
+            ("rollout", json!({"messages": 3})),
         ] {
-            assert_eq!(compared(&[(&format!("/processors/p/{key}"), value)]), (list(&["p"]), vec![]), "{key}");
+            assert_eq!(compared(&[(&format!("/processors/p/{key}"), value)]), p, "{key}");
         }
-        let limits = json!({"fuel": 1_000});
-        assert_eq!(compared(&[("/limits", limits.clone())]), (list(&["p"]), list(&["processors.off"])), "of the host");
-        assert_eq!(compared(&[("/vos/atlas/limits", limits)]).0, list(&["p"]), "of its VO");
     }
 
     #[test]
-    fn what_needs_a_restart_is_named() {
-        for (place, value, told) in [
-            ("/processors/p/n_threads", json!(2), "processors.p"),
-            ("/processors/p/retry", json!({"max_attempts": 1}), "processors.p"),
-            ("/processors/p/rollout", json!({"replay": 7}), "processors.p"),
-            ("/processors/off/enable", json!(true), "processors.off"),
-            ("/processors/new", json!({"module": "a", "name": "P", "in_queue": "q"}), "processors.new"),
-            ("/queues/q/destination", json!("/queue/r"), "queues.q"),
-            ("/queues/new", json!({"server": "mb", "destination": "/queue/n"}), "queues.new"),
-            ("/mb_servers/mb/username", json!("u"), "mb_servers.mb"),
-            ("/guard_period", json!(5), "guard_period"),
-            ("/state_dir", json!("state"), "state_dir"),
+    fn units_come_go_and_start_anew() {
+        let (q, r) = (strings(&["queue q"]), strings(&["queue r"]));
+        assert_eq!(compared(&[("/processors/p/n_threads", json!(3))]), (q.clone(), q.clone(), strings(&["p"])));
+        assert_eq!(compared(&[("/queues/r/max_buffer_len", json!(3))]), (r.clone(), r.clone(), vec![]));
+        assert_eq!(compared(&[("/processors/s/enable", json!(false))]), (r.clone(), vec![], vec![]));
+        assert_eq!(compared(&[("/processors/off/enable", json!(true))]), (q.clone(), q.clone(), vec![]));
+        let new = json!({"module": "a.b", "name": "P", "in_queue": "r"});
+        assert_eq!(compared(&[("/processors/new", new)]), (r.clone(), r, vec![]));
+        let clock = json!({"module": "a.b", "name": "P"});
+        assert_eq!(compared(&[("/processors/clock", clock)]), (vec![], strings(&["source clock"]), vec![]));
+    }
+
+    #[test]
+    fn what_is_not_at_work_is_started_whatever_has_changed() {
+        let found = compare(&config(&[]), config(&[]), |key| *key != Key::Queue("r".into()));
+        assert_eq!((found.leave, Vec::from_iter(found.start.keys().cloned())), (vec![], vec![Key::Queue("r".into())]));
+    }
+
+    #[test]
+    fn what_only_a_restart_takes_up_stays_and_is_named() {
+        for (place, value) in [
+            ("/state_dir", json!("state")),
+            ("/admin", json!({"listen": "127.0.0.1:1"})),
+            ("/buffer_mb", json!(7)),
+            ("/max_instances", json!(700)),
         ] {
-            assert_eq!(compared(&[(place, value)]), (vec![], list(&[told])), "{place}");
+            let found = compare(&config(&[]), config(&[(place, value)]), |_| true);
+            assert_eq!((found.later, &found.config), (vec![&place[1..]], &config(&[])));
         }
+    }
+
+    #[test]
+    fn the_differences_that_matter_for_what_runs() {
+        let both = |changes: &[_]| {
+            let (old, new) = (config(&[]).processors["p"].clone(), config(changes).processors["p"].clone());
+            (is_same_kind(&old, &new), sends_alike(&old, &new))
+        };
+        assert_eq!(both(&[("/processors/p/n_threads", json!(3))]), (true, true));
+        assert_eq!(both(&[("/processors/p/in_queue", json!("r"))]), (true, true));
+        assert_eq!(both(&[("/processors/p/out_queue", json!("r"))]), (true, false));
+        assert_eq!(both(&[("/processors/p/out_queues", json!(["r"]))]), (true, false));
+        assert_eq!(both(&[("/processors/p/vo", json!("belle"))]), (false, true));
+        assert_eq!(both(&[("/processors/p/in_queue", Value::Null)]), (false, true));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{
-    Answered, Done, Manager, Source, Waiting, on_a_thread,
+    Answered, Done, Manager, Reading, Source, Waiting, on_a_thread,
     prepare::{self, Outlook},
     reload::{self, Compared},
     told,
@@ -56,6 +56,11 @@ impl Manager {
                 act.prepared_in_vain();
                 vec![managed.unchanged("this version was rolled back meanwhile")]
             }
+            // It may send to other queues meanwhile.
+            Outlook::Ready { act } if !managed.fits(&act) => {
+                act.prepared_in_vain();
+                return self.look(name, again.unwrap_or(who));
+            }
             Outlook::Ready { act } => managed.try_out(act),
             Outlook::Whole { act } => managed.keep(&act),
         };
@@ -67,7 +72,7 @@ impl Manager {
         }
     }
 
-    fn tell(&mut self, name: &Arc<str>, changes: &[Change]) {
+    pub(super) fn tell(&mut self, name: &Arc<str>, changes: &[Change]) {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.missing.contains(name)) {
             waiting.changes.extend(changes.iter().cloned());
             waiting.missing.retain(|missing| missing != name);
@@ -77,7 +82,9 @@ impl Manager {
 
     fn answer_those_that_wait(&mut self) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.missing.is_empty()) {
-            let _ = waiting.answer.send(Ok(waiting.changes));
+            for answer in waiting.answers {
+                let _ = answer.send(Ok(waiting.changes.clone()));
+            }
         }
     }
 
@@ -91,67 +98,73 @@ impl Manager {
             }
         };
         self.look(&name, who);
-        self.waiting.push(Waiting { missing: vec![name], changes: Vec::new(), answer });
+        self.waiting.push(Waiting { missing: vec![name], changes: Vec::new(), answers: vec![answer] });
     }
 
     /// Reads the configuration again; whoever waits for an answer has all components looked at, too.
-    pub(super) fn read_config(&mut self, who: &'static str, answer: Option<Answered>) {
-        let Some(Source { file, strict }) = self.source.clone() else {
-            return self.look_at_all(who, Vec::new(), answer);
-        };
+    pub(super) fn read_config(&mut self, reading: Reading) {
+        if self.rewiring.is_some() {
+            return self.read_later(reading);
+        }
+        let Some(Source { file, strict }) = self.source.clone() else { return self.look_at_all(reading) };
         self.under_way.spawn(async move {
             let loaded = on_a_thread("configuration", move || {
                 let loaded = Config::load(&file, strict).map(Box::new).map_err(|error| with_sources(&error));
                 loaded.inspect(|loaded| loaded.warnings.iter().for_each(|at| warn!("{}: {at}", file.display())))
             });
             let nothing = || Err("the configuration could not be read".to_owned());
-            Done::Config { loaded: loaded.await.unwrap_or_else(nothing), who, answer }
+            Done::Config { loaded: loaded.await.unwrap_or_else(nothing), reading }
         });
     }
 
     /// The configuration was read.
-    pub(super) fn take_up_config(
-        &mut self,
-        loaded: Result<Box<Loaded>, String>,
-        who: &'static str,
-        answer: Option<Answered>,
-    ) {
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(reason) => {
-                let detail = format!("{reason}; everything stays as it is");
-                self.record(who, &told("", What::Refused, None, &detail));
-                return answer
-                    .into_iter()
-                    .for_each(|answer| drop(answer.send(Err(ControlError::Refused(detail.clone())))));
-            }
-        };
-        let Compared { config, processors, later } = reload::compare(&self.config, loaded.config);
-        self.config = Arc::new(config);
-        for processor in processors {
-            if let Some(managed) = self.processors.get_mut(&processor.name) {
-                managed.processor = processor.clone();
-                self.look(&processor.name, who);
-            }
+    pub(super) fn take_up_config(&mut self, loaded: Result<Box<Loaded>, String>, reading: Reading) {
+        if self.rewiring.is_some() {
+            return self.read_later(reading);
         }
-        self.processors.values().for_each(|managed| self.files.add(&self.config, &managed.processor));
-        let mut changes = Vec::new();
-        if !later.is_empty() {
-            let detail = format!("a restart takes up: {}", later.join(", "));
-            self.audit.record(who, &told("", What::Unchanged, None, &detail));
-            changes.push(told("", What::Unchanged, None, &detail));
-        }
-        if answer.is_some() {
-            self.look_at_all(who, changes, answer);
+        match loaded {
+            Err(reason) => self.refuse_config(&reason, reading),
+            Ok(loaded) => {
+                let compared = reload::compare(&self.config, loaded.config, |key| self.wiring.has(key));
+                if compared.leave.is_empty() && compared.start.is_empty() {
+                    self.config = Arc::new(compared.config.clone());
+                    return self.end_config(compared, reading);
+                }
+                self.begin_rewiring(compared, reading);
+            }
         }
     }
 
-    fn look_at_all(&mut self, who: &'static str, changes: Vec<Change>, answer: Option<Answered>) {
+    /// All units are those of the new configuration; now for what processors run as.
+    pub(super) fn end_config(&mut self, compared: Compared, mut reading: Reading) {
+        for (name, managed) in &mut self.processors {
+            let processor = self.config.processors.get(name);
+            processor.into_iter().for_each(|processor| managed.processor = processor.clone());
+            self.files.add(&self.config, &managed.processor);
+        }
+        compared.processors.iter().for_each(|name| self.look(name, reading.who));
+        if !compared.later.is_empty() {
+            let later = told("", What::Unchanged, None, &format!("a restart takes up: {}", compared.later.join(", ")));
+            self.audit.record(reading.who, &later);
+            reading.changes.push(later);
+        }
+        if !reading.answers.is_empty() {
+            self.look_at_all(reading);
+        }
+    }
+
+    pub(super) fn refuse_config(&self, reason: &str, reading: Reading) {
+        let detail = format!("{reason}; everything stays as it is");
+        self.record(reading.who, &told("", What::Refused, None, &detail));
+        // Who asked may be gone, and a file that changes asks nothing.
+        let refused = |answer: Answered| drop(answer.send(Err(ControlError::Refused(detail.clone()))));
+        reading.answers.into_iter().for_each(refused);
+    }
+
+    fn look_at_all(&mut self, Reading { who, answers, changes }: Reading) {
         let missing: Vec<Arc<str>> = self.processors.keys().cloned().collect();
         missing.iter().for_each(|name| self.look(name, who));
-        if let Some(answer) = answer {
-            self.waiting.push(Waiting { missing, changes, answer });
-            self.answer_those_that_wait();
-        }
+        self.waiting.push(Waiting { missing, changes, answers });
+        self.answer_those_that_wait();
     }
 }

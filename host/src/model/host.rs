@@ -1,4 +1,4 @@
-//! The host's real parts, wired as [`crate::app`] wires them, with neither sockets nor threads.
+//! The host's real parts, wired as [`crate::wiring`] wires them, with neither sockets nor threads.
 //!
 //! [`super::world`] does with it what its tasks and lanes would do.
 

@@ -11,7 +11,7 @@ use crate::log_rate::LogRate;
 pub(crate) const SMALL_BUDGET: Budget = Budget { fuel: 1_000_000_000, time: Duration::from_secs(1) };
 
 /// Everything that makes an instance of a processor; shared by the lanes of a generation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Spec {
     /// The component.
     pub component: Component,

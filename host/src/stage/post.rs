@@ -13,7 +13,7 @@ use std::{
 
 use tracing::error;
 
-use super::{Act, LaneReport, Stage, State, lanes_of};
+use super::{Act, LaneReport, Stage, lanes_of};
 use crate::{sandbox::Instance, trial::Went};
 
 /// What a lane does now, for whoever asks.
@@ -57,8 +57,6 @@ pub enum Turn {
     Go,
     /// Take none until something changes.
     Pause,
-    /// End.
-    End,
 }
 
 /// A generation on one lane.
@@ -120,11 +118,7 @@ impl Post {
         let stage = self.stage.clone();
         let mut state = stage.lock();
         self.seen = stage.turn.load(Ordering::Acquire);
-        self.turn = match &*state {
-            State { ended: true, .. } => Turn::End,
-            State { paused: true, .. } => Turn::Pause,
-            _ => Turn::Go,
-        };
+        self.turn = if state.paused { Turn::Pause } else { Turn::Go };
         let candidate = state.candidate.as_ref();
         let candidate = candidate.filter(|candidate| self.lane < lanes_of(&candidate.rollout, stage.lanes.len()));
         let candidate = candidate.map(|candidate| candidate.act.clone());
@@ -194,6 +188,9 @@ impl Post {
         }
         if self.stable.warm.is_none() {
             self.doing("starting");
+            self.stable.warm = self.stable.act.take_ready();
+        }
+        if self.stable.warm.is_none() {
             self.stable.warm = self.stable.act.generation.start(|wait| {
                 failed();
                 pause(wait, &|| self.is_behind())

@@ -1,6 +1,6 @@
 //! The last messages of a processor and how many outputs each had, where its `rollout` asks for a `replay`.
 //!
-//! Lanes record what the stable generation processed well; [`crate::app`] gives it to the instance on probation of the
+//! Lanes record what the stable generation processed well; [`crate::manager`] gives it to the instance on probation of the
 //! next generation, whose outputs go nowhere. Bounded by count and bytes; without `replay` it keeps nothing.
 
 use std::{
@@ -49,6 +49,13 @@ impl Recorder {
         while messages.len() > self.keep || *bytes > MAX_BYTES {
             let Some(oldest) = messages.pop_front() else { break };
             *bytes -= oldest.message.byte_len();
+        }
+    }
+
+    /// Goes on with what another one kept.
+    pub(super) fn take_over(&self, other: &Self) {
+        for Recorded { message, attempt, outputs } in other.messages() {
+            self.record(&message, attempt, outputs);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a session subscribes to, and the frames that say so.
 //!
-//! Made by [`crate::app`] from the configuration of a queue; used by the session alone. What differs
+//! Made by [`crate::wiring`] from the configuration of a queue; used by the session alone. What differs
 //! between brokers is asked of [`super::super::flavour`].
 
 use std::{sync::Arc, time::Duration};

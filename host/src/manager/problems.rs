@@ -1,26 +1,23 @@
 //! What a valid configuration still cannot run with: files that cannot be used, dead letters that go round.
 //!
-//! Called by [`super::Prepared::new`], before any socket opens; it reads the files that are named, and uses nothing
+//! Asked by [`crate::app`] at start and by [`super::Manager`] before it takes up another one; it reads the files that are named, and uses nothing
 //! of them.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    admin, client,
+    client,
     config::{self, Config, Problem},
 };
 
 /// What would fail later for sure: files that cannot be used, dead letters that go round.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
+pub(crate) fn problems(config: &Config) -> Vec<Problem> {
     let named = config.active_processors().flat_map(|processor| processor.in_queue.iter().chain(processor.writes_to()));
     let queues: BTreeMap<_, _> = named.filter_map(|name| Some((name, config.queues.get(name)?))).collect();
     let servers = queues.values().filter_map(|queue| Some((&queue.server, config.servers.get(&queue.server)?)));
     let servers: BTreeMap<_, _> = servers.collect();
     let files: Vec<Problem> = servers.values().flat_map(|server| file_problems(server)).collect();
-    let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_deref());
-    let token = token_file.and_then(|file| admin::read_token(file).err());
-    let token = token.map(|message| Problem { path: "admin.token_file".to_owned(), message });
-    config.dead_letter_loops().chain(files).chain(token).collect()
+    config.dead_letter_loops().chain(files).collect()
 }
 
 /// Files of TLS and logins that cannot be used: better known at the start than at the first connect.

@@ -1,14 +1,19 @@
-//! From configured names to connected parts: one buffer and its consumers per in queue, one producer per
-//! server and VO for outputs and one for dead letters, one settler per processor.
+//! From configured names to connected parts: the buffer and the consumers of a queue, senders for outputs and dead letters,
+//! a settler for each processor.
+//!
+//! Made by [`super::unit`], one for each unit; everything here is new with it but the senders, which units share.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::state::State;
+use super::{
+    Common,
+    senders::{Sender, Senders, Use},
+};
 use crate::{
-    buffer::{Buffer, BufferOptions, HostBytes},
-    client::{AckMode, ConnectOptions, Consumers, Phase, Producer, ProducerTask, ReadFrom, SessionState, Subscription},
+    buffer::{Buffer, BufferOptions},
+    client::{AckMode, ConnectOptions, Consumers, Phase, Producer, ReadFrom, SessionState, Subscription},
     config::{self, Config, Processor},
     log_rate::LogRate,
     metrics::ProcessorMetrics,
@@ -16,106 +21,66 @@ use crate::{
     settle::{Route, Settler},
     source::{Source, Stop},
     stage::Stage,
-    status::Link,
 };
 
 /// A pause of all lanes that is longer gives everything back.
 const MAX_REST: Duration = Duration::from_secs(30);
 
-/// Parts made so far, and what makes the next.
-pub(super) struct Wiring<'a> {
-    config: &'a Config,
-    consuming: watch::Receiver<Phase>,
-    sending: watch::Receiver<Phase>,
-    host_bytes: Arc<HostBytes>,
-    state: &'a State,
-    pub(super) by_queue: BTreeMap<Arc<str>, (Arc<Buffer>, usize)>,
-    pub(super) by_server: BTreeMap<Sending, Producer>,
-    /// What each connection for sending is, and its task.
-    pub(super) producer_tasks: Vec<(Arc<Link>, ProducerTask)>,
-    pub(super) consumers: Vec<(Arc<str>, Consumers, watch::Receiver<SessionState>)>,
+/// What makes the parts of one unit.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) common: &'a Common,
+    pub(super) senders: &'a mut Senders,
+    /// Those that it uses.
+    pub(super) used: Vec<Arc<Sender>>,
 }
 
-/// Whose connection to which server, for what.
-pub(super) type Sending = (Arc<str>, Use, Option<Arc<str>>);
-
-/// Each VO sends over connections of its own, so that one VO's flow control does not stop another's outputs;
-/// and dead letters have a connection of their own: a broker that stops taking outputs must still take them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Use {
-    Outputs,
-    DeadLetters,
+/// A queue that is read: what waits, who reads it, and where they stand.
+pub(super) struct Reading {
+    pub(super) buffer: Arc<Buffer>,
+    pub(super) consumers: Consumers,
+    pub(super) state: watch::Receiver<SessionState>,
 }
 
-impl<'a> Wiring<'a> {
-    pub(super) fn new(
-        config: &'a Config,
-        consuming: watch::Receiver<Phase>,
-        sending: watch::Receiver<Phase>,
-        state: &'a State,
-    ) -> Self {
-        Self {
-            config,
-            consuming,
-            sending,
-            host_bytes: HostBytes::new(config.buffer_bytes),
-            state,
-            by_queue: BTreeMap::new(),
-            by_server: BTreeMap::new(),
-            producer_tasks: Vec::new(),
-            consumers: Vec::new(),
-        }
-    }
-
+impl Parts<'_> {
     /// The settler of a processor, with all it needs.
-    pub(super) fn settler(&mut self, processor: &Processor, log_rate: LogRate) -> Arc<Settler> {
-        let in_queue = self.queue(processor.in_queue.as_ref());
-        let (buffer, reader) = self.buffer(&in_queue);
-        let quota = buffer.quota();
+    pub(super) fn settler(
+        &mut self,
+        (processor, in_queue): (&Processor, &config::Queue),
+        (buffer, reader): (&Arc<Buffer>, usize),
+        metrics: Arc<ProcessorMetrics>,
+        log_rate: LogRate,
+    ) -> Arc<Settler> {
         let vo = processor.vo.as_ref();
-        let (_, destination) = processor.dead_letters_of(&in_queue);
+        let (_, destination) = processor.dead_letters_of(in_queue);
         let dead_letters = Route {
             producer: self.producer(&in_queue.server, Use::DeadLetters, vo),
             destination: destination.into(),
             headers: None,
-            told_as: told_as(&in_queue),
+            told_as: told_as(in_queue),
         };
         Arc::new(Settler {
-            max_unconfirmed: window(self.config, &in_queue),
-            max_kept: quota,
-            buffer,
+            max_unconfirmed: window(self.config, in_queue),
+            max_kept: buffer.quota(),
+            buffer: buffer.clone(),
             reader,
             routes: self.routes(processor),
             dead_letters,
             use_transaction: in_queue.use_transaction,
             processor: processor.name.clone(),
-            retry: retry(processor, &in_queue),
+            retry: retry(processor, in_queue),
             log_rate,
-            metrics: Arc::new(ProcessorMetrics::default()),
+            metrics,
             max_unconfirmed_bytes: processor.unconfirmed_bytes,
             unconfirmed: Arc::default(),
-            spool: self.state.spool.clone(),
-            slots: self.state.slots.clone(),
+            spool: self.common.spool.clone(),
+            slots: self.common.slots.clone(),
             kept: Arc::default(),
         })
     }
 
-    /// References were checked by the configuration: a missing queue cannot happen, and is one that
-    /// nobody feeds.
-    fn queue(&self, name: Option<&Arc<str>>) -> Arc<config::Queue> {
-        #[expect(
-            clippy::expect_used,
-            reason = "Generation::load refuses handlers without in_queue, Config unknown queues"
-        )]
-        name.and_then(|name| self.config.queues.get(name)).cloned().expect("a checked in_queue")
-    }
-
-    /// The buffer of a queue and the number of this reader in it; opens the consumers with the first.
-    fn buffer(&mut self, queue: &config::Queue) -> (Arc<Buffer>, usize) {
-        if let Some((buffer, readers)) = self.by_queue.get_mut(&queue.name) {
-            *readers += 1;
-            return (buffer.clone(), *readers - 1);
-        }
+    /// The buffer of a queue and its consumers, which fill it once they run.
+    pub(super) fn reading(&self, queue: &config::Queue, consuming: watch::Receiver<Phase>) -> Reading {
         let window = window(self.config, queue);
         let readers = self.config.active_processors().filter(|p| p.in_queue.as_ref() == Some(&queue.name)).count();
         let options = BufferOptions {
@@ -135,16 +100,13 @@ impl<'a> Wiring<'a> {
                 MAX_REST.min(self.config.max_hold)
             },
         };
-        let buffer = Buffer::new(options, self.host_bytes.clone());
+        let buffer = Buffer::new(options, self.common.host_bytes.clone());
         let connect = consuming_options(self.config, queue);
         let server = self.config.servers.get(&queue.server);
         let all = server.is_some_and(|server| server.connect == Some(config::Connect::All));
         let from = ReadFrom { all, ..ReadFrom::default() };
-        let (consumers, state) =
-            Consumers::new(connect, from, subscription(queue, window), buffer.clone(), self.consuming.clone());
-        self.consumers.push((queue.name.clone(), consumers, state));
-        self.by_queue.insert(queue.name.clone(), (buffer.clone(), 1));
-        (buffer, 0)
+        let (consumers, state) = Consumers::new(connect, from, subscription(queue, window), buffer.clone(), consuming);
+        Reading { buffer, consumers, state }
     }
 
     /// A processor that works by the clock, with all it needs.
@@ -152,6 +114,7 @@ impl<'a> Wiring<'a> {
         &mut self,
         processor: &Processor,
         stage: &Arc<Stage>,
+        metrics: Arc<ProcessorMetrics>,
         log_rate: LogRate,
         stop: &Arc<Stop>,
     ) -> Source {
@@ -162,7 +125,7 @@ impl<'a> Wiring<'a> {
             interval: processor.interval,
             routes: self.routes(processor),
             retry: processor.retry.clone(),
-            metrics: Arc::new(ProcessorMetrics::default()),
+            metrics,
             verbose: processor.verbose,
             stop: stop.clone(),
         }
@@ -186,18 +149,13 @@ impl<'a> Wiring<'a> {
     }
 
     fn producer(&mut self, server: &Arc<str>, what: Use, vo: Option<&Arc<str>>) -> Producer {
-        let key = (server.clone(), what, vo.cloned());
-        if let Some(producer) = self.by_server.get(&key) {
-            return producer.clone();
+        #[expect(clippy::expect_used, reason = "Config refuses queues on unknown servers")]
+        let server = self.config.servers.get(server).expect("a checked server");
+        let sender = self.senders.get(self.config, server, what, vo);
+        let producer = sender.producer.clone();
+        if !self.used.iter().any(|used| Arc::ptr_eq(used, &sender)) {
+            self.used.push(sender);
         }
-        let (producer, task) = Producer::new(self.config.connect_options(server), self.sending.clone());
-        let purpose = match what {
-            Use::Outputs => "outputs",
-            Use::DeadLetters => "dead-letters",
-        };
-        let vo = vo.cloned().unwrap_or_default();
-        self.producer_tasks.push((Link::new(server.clone(), None, purpose, vo), task));
-        self.by_server.insert(key, producer.clone());
         producer
     }
 }
