@@ -240,6 +240,9 @@ impl Buffer {
         if state.idle > 0 {
             self.arrival.notify_all();
         }
+        if state.resting > 0 {
+            self.end.notify_all(); // A lane that stands by gives it back.
+        }
         Ok(())
     }
 
@@ -260,14 +263,6 @@ impl Buffer {
             state = wait(&self.end, state, Some(left));
         }
         true
-    }
-
-    /// Waits until `over`, or until the buffer is closed; who makes that true calls [`Buffer::nudge`] after it.
-    pub fn stand_by(&self, over: impl Fn() -> bool) {
-        let mut state = self.lock();
-        while !state.closed && !over() {
-            state = wait(&self.end, state, None);
-        }
     }
 
     /// Lets lanes that wait look around.

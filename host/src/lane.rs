@@ -100,11 +100,11 @@ impl Lane {
         }
     }
 
-    /// Paused by an operator: after a while everything goes back to the broker.
+    /// Paused by an operator: what it holds goes back to the broker, and after a while everything.
     fn stand_by(&self, post: &Post) {
         post.doing("paused");
         let _rest = self.buffer.rest();
-        self.buffer.stand_by(|| post.is_behind());
+        self.buffer.stand_by(self.settler.reader, || post.is_behind());
     }
 
     fn work_on(&self, post: &mut Post, taken: Taken, away: &mut Away) {
@@ -164,17 +164,8 @@ impl Lane {
         job.delivery.unavailable_since = away.since;
         let (mut rest, mut reason) = (None, no_instance());
         let mut disputed: Option<(Arc<Act>, Went)> = None;
-        loop {
-            post.follow();
-            post.choose(job.delivery.run_on);
-            if !post.is_manned() {
-                rest = None; // A start rests by itself, and a lane counts once.
-            }
-            let on = match self.man(post) {
-                Some(on) => on,
-                None if self.buffer.is_closed() => return self.settler.give_up(job, reason),
-                None => continue,
-            };
+        while let Some((seated, on)) = self.seat(post, job, &reason, away, &mut rest) {
+            job = seated;
             let (next, went) = self.run_once(post, on, job);
             if let Some((act, how)) = disputed.take().filter(|(_, how)| went.is_better_than(*how)) {
                 self.stage.dispute(&act, how);
@@ -189,15 +180,46 @@ impl Lane {
                     disputed = post.candidate.as_ref().map(|seat| (seat.act.clone(), went));
                     (job, reason)
                 }
-                Next::Wait(job, reason) => match self.wait(job, reason, away, &mut rest) {
+                Next::Wait(job, reason) => match self.wait(post, job, reason, away, &mut rest) {
                     Some(again) => again,
                     None => return,
                 },
                 Next::GivenBack(reason) => {
-                    self.pause(&reason, away, &mut rest);
+                    self.pause(post, &reason, away, &mut rest);
                     return;
                 }
             };
+        }
+    }
+
+    /// Sees to an instance for a delivery; none when the delivery is not to be run here: the host ends, or the processor
+    /// is paused and the delivery would wait for what is away.
+    fn seat<'a>(
+        &'a self,
+        post: &mut Post,
+        job: Job,
+        reason: &Reason,
+        away: &Away,
+        rest: &mut Option<Rest<'a>>,
+    ) -> Option<(Job, On)> {
+        let mut waits = away.since.is_some();
+        loop {
+            if post.follow() == Turn::Pause && waits && self.buffer.may_give_back(&job.delivery) {
+                job.delivery.give_back();
+                return None;
+            }
+            post.choose(job.delivery.run_on);
+            if !post.is_manned() {
+                *rest = None; // A start rests by itself, and a lane counts once.
+            }
+            match self.man(post) {
+                Some(on) => return Some((job, on)),
+                None if self.buffer.is_closed() => {
+                    self.settler.give_up(job, reason.clone());
+                    return None;
+                }
+                None => waits = true,
+            }
         }
     }
 
@@ -217,12 +239,13 @@ impl Lane {
     /// run again here.
     fn wait<'a>(
         &'a self,
+        post: &Post,
         job: Job,
         reason: Reason,
         away: &mut Away,
         rest: &mut Option<Rest<'a>>,
     ) -> Option<(Job, Reason)> {
-        let closed = self.pause(&reason, away, rest);
+        let closed = self.pause(post, &reason, away, rest);
         if closed || !job.delivery.alive() {
             self.settler.give_up(job, reason);
             return None;
@@ -234,13 +257,14 @@ impl Lane {
         Some((job, reason))
     }
 
-    /// Pauses because the processor is unavailable; returns whether the host ends.
-    fn pause<'a>(&'a self, reason: &Reason, away: &mut Away, rest: &mut Option<Rest<'a>>) -> bool {
+    /// Pauses because the processor is unavailable, until something else is to run at the latest; returns whether the
+    /// host ends.
+    fn pause<'a>(&'a self, post: &Post, reason: &Reason, away: &mut Away, rest: &mut Option<Rest<'a>>) -> bool {
         let pause = away.pause();
         warn!(processor = %self.settler.processor, code = reason.code, detail = reason.detail,
               "unavailable: the lane waits {} ms", pause.as_millis());
         rest.get_or_insert_with(|| self.buffer.rest());
-        self.buffer.pause(pause)
+        self.buffer.pause_unless(pause, || post.is_behind()) && self.buffer.is_closed()
     }
 
     /// One call of the component. An instance that failed is gone: the call consumed it.

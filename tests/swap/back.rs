@@ -1,6 +1,6 @@
 //! Going back, staying back, and pausing: what operators ask for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stompbox::{
     app::Drained,
     control::{ControlError, Request, What},
@@ -8,9 +8,9 @@ use stompbox::{
 
 use super::{Swapped, whats};
 use crate::harness::{
-    host::wait_until,
+    host::{Host, One, wait_until},
     messages::{numbered, texts},
-    target::Target,
+    target::{Target, on_each_broker},
 };
 
 fn back(swapped: &Swapped, to: Option<u64>) -> Result<Vec<What>, ControlError> {
@@ -128,4 +128,59 @@ fn a_replayed_message_runs_on_the_generation_that_it_names() {
     let dead = target.drain(&swapped.one.dead);
     let by: Vec<_> = dead.iter().map(|letter| letter.header("stompbox_generation").unwrap()).collect();
     assert_eq!(by, ["2", "4", "4", "4", "4"]);
+}
+
+on_each_broker! {
+    what_a_paused_processor_holds_goes_back
+}
+
+/// Two processors read a queue: one of this class, and one that forwards, which is paused.
+fn beside_a_paused_one(target: &Target, class: &str, retry: Value) -> (One, Host) {
+    let mut one = One::new(target, class, json!({"retry": retry}));
+    one.config["queues"]["in"]["order_by"] = json!("group");
+    let mut other = one.config["processors"]["one"].clone();
+    (other["name"], other["retry"]) = (json!("Echo"), Value::Null);
+    one.config["processors"]["two"] = other;
+    let host = Host::start(&one.config);
+    pause(&host, "two");
+    (one, host)
+}
+
+fn pause(host: &Host, name: &str) {
+    let paused = host.ask(Request::Pause { processor: name.to_owned() }).unwrap();
+    assert_eq!(whats(&paused), [What::Paused]);
+}
+
+/// Pauses the one, and lets the other go on: all messages go through that.
+fn the_other_gets(host: &Host, messages: u64) {
+    pause(host, "one");
+    host.ask(Request::Resume { processor: "two".to_owned() }).unwrap();
+    wait_until("the other has all", || host.did("two").forwarded.get() == messages);
+}
+
+/// What waits for its retry, and in its order all behind it.
+fn what_a_paused_processor_holds_goes_back(target: &Target) {
+    let (one, host) =
+        beside_a_paused_one(target, "RetryAlways", json!({"min_delay_ms": 600_000, "max_delay_ms": 600_000}));
+    let mut client = target.client();
+    client.send(&one.from, &[("group", "a")], b"0").unwrap();
+    wait_until("it is held", || host.status().queues[0].buffer.counts().1 == 1);
+    for body in ["1", "2"] {
+        client.send(&one.from, &[("group", "a")], body.as_bytes()).unwrap();
+    }
+    the_other_gets(&host, 3);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(texts(&target.drain(&one.to)), ["0", "1", "2"]);
+}
+
+/// What a lane waits with because a service behind its processor is away.
+#[test]
+fn a_lane_that_waits_for_what_is_away_sees_a_pause() {
+    let target = Target::embedded();
+    let (one, host) = beside_a_paused_one(&target, "UnavailableAlways", Value::Null);
+    target.client().send(&one.from, &[], b"0").unwrap();
+    wait_until("it is away", || host.did("one").calls.get() >= 2);
+    the_other_gets(&host, 1);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert_eq!(texts(&target.drain(&one.to)), ["0"]);
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Buffer;
+use super::{Buffer, wait};
 use crate::{delivery::Delivery, retry::Held};
 
 /// Flow control of this length is ordinary.
@@ -31,7 +31,14 @@ impl Buffer {
     /// Whether a delivery has been here for so long that it must be given back.
     #[must_use]
     pub fn is_overdue(&self, delivery: &Delivery) -> bool {
-        !self.options.finish_all && delivery.age() > self.options.max_hold && delivery.may_go_back()
+        delivery.age() > self.options.max_hold && self.may_give_back(delivery)
+    }
+
+    /// Whether a delivery can be given back: not where its broker has forgotten it (ack mode auto), nor where others
+    /// would be processed again for it.
+    #[must_use]
+    pub fn may_give_back(&self, delivery: &Delivery) -> bool {
+        !self.options.finish_all && delivery.may_go_back()
     }
 
     /// Lets the broker have an overdue delivery while the answer to what was sent for it is awaited.
@@ -50,6 +57,26 @@ impl Buffer {
     #[must_use]
     pub fn latest_retry(&self, delivery: &Delivery) -> Instant {
         delivery.received + self.options.max_hold.mul_f64(0.9)
+    }
+
+    /// Waits until `over`, or until the buffer is closed; who makes that true calls [`Buffer::nudge`] after it. Meanwhile
+    /// what is held for this reader goes back: it will not run it for now, and others may.
+    pub fn stand_by(&self, reader: usize, over: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while !state.closed && !over() {
+            let mut gone = Vec::new();
+            if let Some(held) = state.held.get_mut(reader) {
+                held.remove_if(|delivery| self.may_give_back(delivery), &mut gone);
+            }
+            if gone.is_empty() {
+                state = wait(&self.end, state, None);
+                continue;
+            }
+            self.forget(&mut state, &gone);
+            drop(state);
+            gone.into_iter().for_each(Delivery::give_back);
+            state = self.lock();
+        }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
