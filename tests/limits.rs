@@ -120,28 +120,31 @@ fn unavailable_for_too_long_is_a_failed_attempt() {
     assert_eq!(host.drain(), Drained::Clean);
 }
 
-/// A VO with 30 busy lanes and one with a single lane: each has the time that it can use, not a thirtieth.
+/// A VO with 30 busy lanes and one with a single lane: each has the time that it can use, not a thirtieth. Whose turn it
+/// is, `permits/tests.rs` says call by call; here the thirty also have the time in which the single one is not waiting,
+/// which is longer on a busy machine, so it is compared with turns by lane, which cost the same number on any machine.
 #[test]
 fn a_single_lane_gets_its_share_beside_thirty_of_another_vo() {
-    const MESSAGES: u64 = 100;
+    const MESSAGES: u64 = 50;
+    const LANES: u64 = 30;
     let target = Target::embedded();
     let work = |vo: &str, lanes: u64| json!({"vo": vo, "n_threads": lanes, "params": {"steps": 3_000_000}});
-    let mut big = One::new(&target, "Work", work("big", 30));
+    let mut big = One::new(&target, "Work", work("big", LANES));
     let small = One::new(&target, "Work", work("small", 1));
     big.add(&small);
     big.config["vos"] = json!({"big": {"queues": ["in", "out"]}, "small": {"queues": ["in2", "out2"]}});
     let host = Host::start(&big.config);
     let mut client = target.client();
-    client.send_all(&big.from, &numbered(5_000)).unwrap();
+    client.send_all(&big.from, &numbered((MESSAGES * LANES * 2) as usize)).unwrap();
     let (one, two) = (host.did("one"), host.did("two"));
-    wait_until("all thirty work", || one.forwarded.get() >= 60);
+    wait_until("all thirty work", || one.forwarded.get() >= 2 * LANES);
     client.send_all(&small.from, &numbered(MESSAGES as usize)).unwrap();
     let before = one.forwarded.get();
     wait_until("the small one is through", || two.forwarded.get() == MESSAGES);
-    let meanwhile = one.forwarded.get() - before;
-    println!("the single lane did {MESSAGES} messages, the thirty {meanwhile}");
-    // By turns of lanes it would be 3,000; fairly it is what the other permits do.
-    let permits = std::thread::available_parallelism().unwrap().get() as u64 + 1;
-    assert!(meanwhile < MESSAGES * permits * 2, "{meanwhile} of the thirty lanes to {MESSAGES} of the single one");
+    let (meanwhile, by_lane) = (one.forwarded.get() - before, MESSAGES * LANES);
+    println!(
+        "the single lane did {MESSAGES} messages, the thirty {meanwhile}; by turns of lanes it would be {by_lane}"
+    );
+    assert!(meanwhile < by_lane / 2, "{meanwhile} of the thirty lanes to {MESSAGES} of the single one");
     drop(host);
 }
