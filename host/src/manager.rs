@@ -16,6 +16,7 @@ pub(crate) mod problems;
 mod reload;
 mod rewiring;
 mod taking_up;
+mod waiting;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
 
@@ -31,6 +32,7 @@ use self::{
     managed::Managed,
     prepare::Outlook,
     rewiring::{Ready, Rewiring},
+    waiting::{Reading, Waiting},
 };
 use crate::{
     audit::Audit,
@@ -96,27 +98,6 @@ enum Done {
 }
 
 type Answered = oneshot::Sender<Answer>;
-
-/// A reading of the configuration: who wants it, who is to be told, and what was done for them so far.
-struct Reading {
-    who: &'static str,
-    answers: Vec<Answered>,
-    changes: Vec<Change>,
-}
-
-impl Reading {
-    /// One that somebody waits for, or nobody.
-    fn new(who: &'static str, answer: Option<Answered>) -> Self {
-        Self { who, answers: Vec::from_iter(answer), changes: Vec::new() }
-    }
-}
-
-/// A reload whose answer waits for preparations.
-struct Waiting {
-    missing: Vec<Arc<str>>,
-    changes: Vec<Change>,
-    answers: Vec<Answered>,
-}
 
 impl Manager {
     pub(crate) fn new(

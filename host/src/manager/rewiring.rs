@@ -10,10 +10,11 @@ use std::{
 };
 
 use super::{
-    Done, Manager, Reading, on_a_thread, prepare,
+    Done, Manager, on_a_thread, prepare,
     problems::problems,
     reload::{Compared, is_same_kind, sends_alike},
     told,
+    waiting::Reading,
 };
 use crate::{
     config::{Config, Processor, with_sources},
@@ -185,7 +186,8 @@ impl Manager {
             drop(on_a_thread("terminate", move || retired.into_iter().for_each(crate::sandbox::Instance::terminate)));
         }
         // Whoever waits for a look at it waits in vain.
-        self.tell(name, &[]);
+        self.waiting.iter_mut().for_each(|waiting| waiting.note(name, &[], true));
+        self.answer_those_that_wait();
     }
 
     fn end_rewiring(&mut self) {

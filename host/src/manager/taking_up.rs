@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{
-    Answered, Done, Manager, Reading, Source, Waiting, on_a_thread,
+    Answered, Done, Manager, Source, on_a_thread,
     prepare::{self, Outlook},
     reload::{self, Compared},
     told,
+    waiting::{Reading, Waiting},
 };
 use crate::{
     config::{Config, Loaded, with_sources},
@@ -65,27 +66,16 @@ impl Manager {
             Outlook::Whole { act } => managed.keep(&act),
         };
         changes.iter().for_each(|change| self.record(who, change));
+        // Who asked meanwhile is told of this, and of what is there now.
+        self.waiting.iter_mut().for_each(|waiting| waiting.note(name, &changes, again.is_none()));
         match again {
-            // Who asked meanwhile is told of what is there now.
             Some(who) => self.look(name, who),
-            None => self.tell(name, &changes),
+            None => self.answer_those_that_wait(),
         }
     }
 
-    pub(super) fn tell(&mut self, name: &Arc<str>, changes: &[Change]) {
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.missing.contains(name)) {
-            waiting.changes.extend(changes.iter().cloned());
-            waiting.missing.retain(|missing| missing != name);
-        }
-        self.answer_those_that_wait();
-    }
-
-    fn answer_those_that_wait(&mut self) {
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.missing.is_empty()) {
-            for answer in waiting.answers {
-                let _ = answer.send(Ok(waiting.changes.clone()));
-            }
-        }
+    pub(super) fn answer_those_that_wait(&mut self) {
+        self.waiting.extract_if(.., |waiting| waiting.is_complete()).for_each(Waiting::tell);
     }
 
     /// Looks at one processor, also where it was rolled back.
@@ -98,7 +88,7 @@ impl Manager {
             }
         };
         self.look(&name, who);
-        self.waiting.push(Waiting { missing: vec![name], changes: Vec::new(), answers: vec![answer] });
+        self.waiting.push(Waiting::new(vec![name], Vec::new(), vec![answer]));
     }
 
     /// Reads the configuration again; whoever waits for an answer has all components looked at, too.
@@ -164,7 +154,7 @@ impl Manager {
     fn look_at_all(&mut self, Reading { who, answers, changes }: Reading) {
         let missing: Vec<Arc<str>> = self.processors.keys().cloned().collect();
         missing.iter().for_each(|name| self.look(name, who));
-        self.waiting.push(Waiting { missing, changes, answers });
+        self.waiting.push(Waiting::new(missing, changes, answers));
         self.answer_those_that_wait();
     }
 }
