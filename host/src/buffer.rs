@@ -182,14 +182,15 @@ impl Buffer {
     fn wait_for_next(&self, reader: usize, interrupted: &impl Fn() -> bool) -> Result<(Delivery, bool), Nothing> {
         let mut state = self.lock();
         loop {
+            // First: who was paused takes nothing more. The nudge that follows wakes whoever can take it.
+            if interrupted() {
+                return Err(Nothing::Interrupted);
+            }
             if let Some(delivery) = self.next(&mut state, reader) {
                 return Ok((delivery, state.waiting.is_ready()));
             }
             if state.closed && state.waiting.len() == 0 {
                 return Err(Nothing::Closed);
-            }
-            if interrupted() {
-                return Err(Nothing::Interrupted);
             }
             let due = state.held.get(reader).and_then(Held::next_due);
             state.idle += 1;

@@ -34,6 +34,14 @@ fn ids(buffer: &Buffer, reader: usize, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn who_has_something_else_to_do_takes_nothing() {
+    let buffer = buffer(10, false);
+    buffer.push(&mut vec![delivery("1")]);
+    assert_eq!(buffer.take_unless(0, || true).unwrap_err(), Nothing::Interrupted);
+    assert_eq!(buffer.counts().0, 1);
+}
+
+#[test]
 fn gives_in_order_of_arrival_and_retries_to_their_own_reader() {
     let buffer = buffer(10, false);
     buffer.push(&mut vec![delivery("1"), delivery("2"), delivery("3")]);
