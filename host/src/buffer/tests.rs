@@ -285,3 +285,29 @@ fn what_was_settled_before_is_acknowledged_also_when_the_buffer_closes() {
     buffer.push(&mut vec![again("2"), session.delivery("newer", b"")]);
     assert_eq!((session.acks.load(Relaxed), buffer.counts()), (2, (0, 0, 0)));
 }
+
+/// Also what is held after the last lane stands by: the answer to what it sent came late.
+#[test]
+fn what_is_held_for_a_reader_that_stands_by_goes_back() {
+    let (buffer, over, session) = (buffer(10, false), std::sync::atomic::AtomicBool::new(false), FakeSession::new());
+    let later = Instant::now() + Duration::from_secs(3_600);
+    buffer.hold(0, session.delivery("before", b""), later).unwrap();
+    buffer.hold(1, session.delivery("of another", b""), later).unwrap();
+    let held = |count: usize| {
+        while buffer.counts().1 != count {
+            thread::yield_now();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _rest = buffer.rest();
+            buffer.stand_by(0, || over.load(Relaxed));
+        });
+        held(1);
+        buffer.hold(0, session.delivery("late", b""), later).unwrap();
+        held(1);
+        over.store(true, Relaxed);
+        buffer.nudge();
+    });
+    assert_eq!(buffer.counts().1, 1, "what another reader holds stays");
+}
