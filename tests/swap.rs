@@ -3,6 +3,7 @@
 mod back;
 mod bad;
 mod config;
+mod kept;
 mod rewire;
 mod steady;
 

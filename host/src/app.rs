@@ -18,9 +18,9 @@ use crate::{
     admin::{Admin, read_token},
     buffer::HostBytes,
     config::{Config, Problem, Processor},
-    control::Control,
+    control::{Change, Control},
     generation::Generation,
-    manager::{Manager, Source, prepare, problems::problems},
+    manager::{Manager, Source, kept::Kept, prepare, problems::problems},
     metrics::ProcessorMetrics,
     sandbox::{CompileConfig, Engine, EngineConfig, MAX_POOLED_INSTANCES, SandboxError},
     stage::Act,
@@ -66,6 +66,10 @@ pub struct Prepared {
     source: Option<Source>,
     engine: Engine,
     generations: Vec<(Arc<Processor>, Generation)>,
+    /// What was rolled back before this start.
+    kept: Kept,
+    /// What begins as another version than that in its place, or ought to.
+    told: Vec<Change>,
     logs: Option<Logs>,
 }
 
@@ -96,15 +100,19 @@ impl Prepared {
         let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_deref());
         let token = token_file.and_then(|file| read_token(file).err());
         problems.extend(token.map(|message| Problem { path: "admin.token_file".to_owned(), message }));
-        let mut generations = Vec::new();
+        let (mut generations, mut told) = (Vec::new(), Vec::new());
+        let kept = Kept::read(config.state_dir.as_deref());
         for processor in config.active_processors() {
-            match prepare::load(&engine, &config, processor, 1, &Arc::default()) {
-                Ok(generation) => generations.push((processor.clone(), generation)),
+            match prepare::first(&engine, &config, processor, &kept) {
+                Ok((generation, change)) => {
+                    generations.push((processor.clone(), generation));
+                    told.extend(change);
+                }
                 Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() {
-            Ok(Self { config, source: None, engine, generations, logs: None })
+            Ok(Self { config, source: None, engine, generations, kept, told, logs: None })
         } else {
             Err(PrepareError::Processors(problems))
         }
@@ -120,6 +128,12 @@ impl Prepared {
     #[must_use]
     pub fn generations(&self) -> &[(Arc<Processor>, Generation)] {
         &self.generations
+    }
+
+    /// What begins as another version than that in its place, since that was rolled back before, or ought to.
+    #[must_use]
+    pub fn told(&self) -> &[Change] {
+        &self.told
     }
 
     /// Takes up what changes in the file that the configuration came from.

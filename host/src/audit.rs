@@ -34,7 +34,7 @@ const MAX_DETAIL: usize = 1_000;
 pub struct Entry {
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Who wanted it: `admin`, `SIGHUP`, `file` where a file has changed, `trial` for the verdict over a candidate.
+    /// Who wanted it: `admin`, `SIGHUP`, `file` where a file has changed, `trial` for the verdict over a candidate, `start`.
     pub who: &'static str,
     /// What was done.
     #[serde(flatten)]

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use crate::{
     config,
     retry::Pauses,
-    sandbox::{Component, Counters, Engine, Found, Instance, Kind, LoadError, Misfit, PluginDirs, Spec},
+    sandbox::{Component, Counters, Engine, Found, Instance, Kind, LoadError, Misfit, Spec},
 };
 
 /// One version of a processor, as it runs.
@@ -32,19 +32,18 @@ pub struct Refusal {
 }
 
 impl Generation {
-    /// Finds, compiles (or loads from the cache) and checks the component of a processor. What its guest counts goes on
-    /// in `counters`.
+    /// Compiles (or loads from the cache) and checks the component of a processor. What its guest counts goes on in
+    /// `counters`.
     ///
     /// # Errors
-    /// The component is missing, unusable, or does not offer what the configuration asks for.
+    /// The component is unusable, or does not offer what the configuration asks for.
     pub fn load(
         engine: &Engine,
-        plugins: &PluginDirs,
+        found: Found,
         processor: &config::Processor,
         number: u64,
         counters: &Arc<Counters>,
     ) -> Result<Self, Vec<Refusal>> {
-        let found = plugins.find(&processor.module).map_err(|error| vec![refuse("module", &error)])?;
         let spec = Self::spec(engine, &found, processor, number, counters).map_err(|refusal| vec![refusal])?;
         spec.check_fit().map_err(|misfits| misfits.into_iter().map(refuse_misfit).collect::<Vec<_>>())?;
         Ok(Self { spec: Arc::new(spec), file: found.file })

@@ -9,6 +9,7 @@
 
 mod events;
 mod files;
+pub(crate) mod kept;
 mod managed;
 mod operators;
 pub(crate) mod prepare;
@@ -29,6 +30,7 @@ use tracing::error;
 
 use self::{
     files::{Changed, Files},
+    kept::Kept,
     managed::Managed,
     prepare::Outlook,
     rewiring::{Ready, Rewiring},
@@ -76,6 +78,9 @@ pub(crate) struct Manager {
     files: Arc<Files>,
     under_way: JoinSet<Done>,
     permits: Arc<Semaphore>,
+    kept: Arc<Kept>,
+    /// Copies that nobody needs may have been kept.
+    untidy: bool,
     waiting: Vec<Waiting>,
     /// A configuration that is being taken up.
     rewiring: Option<Rewiring>,
@@ -106,6 +111,7 @@ impl Manager {
         wiring: Arc<Wiring>,
         asked: mpsc::Receiver<Asked>,
         (audit, bell): (Arc<Audit>, Arc<Notify>),
+        kept: Kept,
     ) -> Self {
         let files = Files::new(source.as_ref().map(|source| source.file.clone()));
         Self {
@@ -121,6 +127,8 @@ impl Manager {
             files: Arc::new(files),
             under_way: JoinSet::new(),
             permits: Arc::new(Semaphore::new(PREPARATIONS)),
+            kept: Arc::new(kept),
+            untidy: false,
             waiting: Vec::new(),
             rewiring: None,
             again: None,
@@ -136,10 +144,12 @@ impl Manager {
     pub(crate) fn add(&mut self, at_work: Arc<ProcessorStatus>) {
         let Some(processor) = self.config.processors.get(&at_work.name).cloned() else { return };
         self.files.add(&self.config, &processor);
-        match self.processors.get_mut(&processor.name) {
-            Some(managed) => managed.moved(processor, at_work),
-            None => drop(self.processors.insert(processor.name.clone(), Managed::new(processor, at_work))),
-        }
+        let Some(managed) = self.processors.get_mut(&processor.name) else {
+            let avoided = self.kept.avoided(&processor.name);
+            let managed = Managed::new(processor, at_work, avoided);
+            return drop(self.processors.insert(managed.processor.name.clone(), managed));
+        };
+        managed.moved(processor, at_work);
     }
 
     /// Works until it is aborted.
@@ -164,6 +174,7 @@ impl Manager {
             }
             self.judge();
             self.see_off();
+            self.keep();
         }
     }
 
@@ -241,6 +252,21 @@ impl Manager {
                     }
                 }
             }
+        }
+    }
+
+    /// Writes down what is to be known after a restart: seldom, and little, so it waits for the disk.
+    fn keep(&mut self) {
+        for managed in self.processors.values_mut().filter_map(|managed| managed.take_changed().then_some(managed)) {
+            let stable = managed.stage.stable();
+            self.kept.note(&managed.processor.name, &managed.avoided, &stable.author.origin.digest);
+            self.untidy = true;
+        }
+        // What is being prepared has its copy already, and no place on the stage.
+        if self.untidy && self.under_way.is_empty() {
+            let needed = self.processors.values().flat_map(|managed| managed.stage.digests()).collect();
+            self.kept.retain(&needed, |name| self.config.processors.contains_key(name));
+            self.untidy = false;
         }
     }
 

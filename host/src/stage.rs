@@ -316,6 +316,15 @@ impl Stage {
         self.lock().earlier.iter().map(|past| past.act.number()).collect()
     }
 
+    /// The digests of what runs, and of what can be gone back to.
+    #[must_use]
+    pub fn digests(&self) -> Vec<String> {
+        let state = self.lock();
+        let candidate = state.candidate.iter().map(|candidate| &candidate.act);
+        let all = candidate.chain([&state.stable]).chain(state.earlier.iter().map(|past| &past.act));
+        all.map(|act| act.author.origin.digest.clone()).collect()
+    }
+
     /// Lets lanes take nothing more, or take again; false where that is so already.
     pub fn pause(&self, paused: bool) -> bool {
         self.change(|state| std::mem::replace(&mut state.paused, paused) != paused)

@@ -1,4 +1,5 @@
-//! The directory where a host keeps what must outlive it: spooled dead letters and the slots of its lanes.
+//! The directory where a host keeps what must outlive it: spooled dead letters, the slots of its lanes,
+//! the audit log, and what was rolled back.
 //!
 //! Opened by [`crate::app`] before anything starts. One host at a time: a lock that ends with the process
 //! keeps a second one out.

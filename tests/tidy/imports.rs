@@ -52,6 +52,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "outcome",
             "sandbox",
             "stage",
+            "state_dir",
             "status",
             "trial",
             "wiring",

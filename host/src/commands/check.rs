@@ -22,6 +22,7 @@ pub fn check(args: &Check) -> anyhow::Result<ExitCode> {
     };
     say(format_args!("{} can run:", args.config.display()));
     list(&prepared);
+    prepared.told().iter().for_each(|change| complain(format_args!("warning: {}: {}", change.name, change.detail)));
     if !args.connect {
         return Ok(ExitCode::SUCCESS);
     }

@@ -24,6 +24,8 @@ pub(super) struct Managed {
     pub(super) next: u64,
     /// What was rolled back, by [`crate::generation::Generation::identity`].
     pub(super) avoided: Vec<String>,
+    /// What is to be kept over a restart may be another since [`Managed::take_changed`].
+    changed: bool,
     /// Something of it is under way: who wanted it.
     busy: Option<&'static str>,
     /// It is to be looked at once more after that: who wants it.
@@ -31,10 +33,14 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    pub(super) fn new(processor: Arc<Processor>, at_work: Arc<ProcessorStatus>) -> Self {
+    /// A processor that has been started, and what it avoids since before that.
+    pub(super) fn new(processor: Arc<Processor>, at_work: Arc<ProcessorStatus>, mut avoided: Vec<String>) -> Self {
         let (stage, counters) = (at_work.stage.clone(), at_work.guest.clone());
-        let next = stage.stable().number() + 1;
-        Self { processor, stage, counters, at_work, next, avoided: Vec::new(), busy: None, again: None }
+        let stable = stage.stable();
+        // It runs where nothing else is to be had.
+        avoided.retain(|avoided| *avoided != stable.generation.identity());
+        let next = stable.number() + 1;
+        Self { processor, stage, counters, at_work, next, avoided, changed: true, busy: None, again: None }
     }
 
     /// It is at work on other lanes.
@@ -42,6 +48,17 @@ impl Managed {
         (self.stage, self.counters) = (at_work.stage.clone(), at_work.guest.clone());
         (self.processor, self.at_work) = (processor, at_work);
         self.next = self.next.max(self.stage.stable().number() + 1);
+        self.changed = true;
+    }
+
+    /// Whether something has changed that is to be kept over a restart.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What was rolled back may be tried again.
+    pub(super) fn forgive(&mut self) {
+        (self.avoided, self.changed) = (Vec::new(), true);
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -68,6 +85,7 @@ impl Managed {
         let identity = act.generation.identity();
         self.avoided.retain(|avoided| *avoided != identity);
         self.avoided.push(identity);
+        self.changed = true;
         if self.avoided.len() > MAX_AVOIDED {
             self.avoided.remove(0);
         }
@@ -85,7 +103,8 @@ impl Managed {
 
     /// A generation that is ready goes on trial.
     pub(super) fn try_out(&mut self, act: Arc<Act>) -> Vec<Change> {
-        (self.next, self.avoided) = (act.number() + 1, Vec::new());
+        self.next = act.number() + 1;
+        self.forgive();
         let (rollout, stable) = (&self.processor.rollout, self.stage.stable().number());
         let mut changes = vec![of(&act, What::Loaded, "")];
         if let Some(other) = self.stage.roll_back("another one came while it was on trial") {
@@ -106,6 +125,7 @@ impl Managed {
         if self.stage.candidate().is_none_or(|candidate| !Arc::ptr_eq(&candidate, act)) {
             return Vec::new();
         }
+        self.changed = true;
         let detail = format!("after {} calls on trial", act.score.calls());
         self.stage.keep().iter().map(|act| of(act, What::Stable, &detail)).collect()
     }

@@ -4,32 +4,71 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::{kept::Kept, told};
 use crate::{
     config::{Config, Problem, Processor, with_sources},
-    generation::Generation,
+    control::{Change, What},
+    generation::{Generation, Refusal},
     outcome::Outcome,
-    sandbox::{Counters, Engine, FindError, Instance, PluginDirs},
+    sandbox::{Counters, Engine, FindError, Found, Instance, PluginDirs},
     stage::{Act, Recorded, Stage},
     trial::Rollout,
 };
 
-/// Loads the component of a processor and checks it against the configuration.
-pub(crate) fn load(
+/// Loads the component that a processor begins with, and checks it against the configuration: what is in its place, or
+/// where that was rolled back before, what ran instead. That is told, with what an operator can do.
+pub(crate) fn first(
     engine: &Engine,
     config: &Config,
+    processor: &Processor,
+    kept: &Kept,
+) -> Result<(Generation, Option<Change>), Vec<Problem>> {
+    let found = find(config, processor).map_err(|error| vec![problem(processor, "module", with_sources(&error))])?;
+    let (digest, file) = (found.digest(), found.file.display().to_string());
+    let load = |found| load(engine, found, processor, 1, &Arc::default());
+    if !kept.avoided(&processor.name).contains(&Generation::identity_of(processor, &digest)) {
+        return Ok((load(found)?, None));
+    }
+    let told = |what, detail: String| Change { digest: Some(digest), ..told(&processor.name, what, Some(1), &detail) };
+    let way_out = format!("put another file there, or: stompbox reload {}", processor.name);
+    match kept.good(&processor.name).and_then(|good| load(good).map_err(|problems| joined(&problems))) {
+        Ok(good) => {
+            let detail = format!("{file} was rolled back before: {} runs instead; {way_out}", good.file.display());
+            Ok((good, Some(told(What::Refused, detail))))
+        }
+        Err(reason) => {
+            let detail = format!(
+                "{file} was rolled back before, and runs all the same: what ran instead is not to be \
+                                  had ({reason}); put the right file there"
+            );
+            Ok((load(found)?, Some(told(What::Loaded, detail))))
+        }
+    }
+}
+
+fn load(
+    engine: &Engine,
+    found: Found,
     processor: &Processor,
     number: u64,
     counters: &Arc<Counters>,
 ) -> Result<Generation, Vec<Problem>> {
-    let problem = |key: &str, message| Problem { path: format!("processors.{}.{key}", processor.name), message };
-    let plugins = plugins(config, processor).map_err(|error| vec![problem("module", error.to_string())])?;
-    Generation::load(engine, &plugins, processor, number, counters)
-        .map_err(|refusals| refusals.into_iter().map(|refusal| problem(&refusal.key, refusal.message)).collect())
+    let refusal = |refusal: Refusal| problem(processor, &refusal.key, refusal.message);
+    Generation::load(engine, found, processor, number, counters)
+        .map_err(|refusals| refusals.into_iter().map(refusal).collect())
 }
 
-/// The directories in which its component is looked for: those of its VO, then those of the host.
-pub(super) fn plugins(config: &Config, processor: &Processor) -> Result<PluginDirs, FindError> {
-    PluginDirs::open(&directories(config, processor))
+fn problem(processor: &Processor, key: &str, message: String) -> Problem {
+    Problem { path: format!("processors.{}.{key}", processor.name), message }
+}
+
+fn joined(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Looks for its component in the directories of its VO, then in those of the host.
+fn find(config: &Config, processor: &Processor) -> Result<Found, FindError> {
+    PluginDirs::open(&directories(config, processor))?.find(&processor.module)
 }
 
 pub(super) fn directories(config: &Config, processor: &Processor) -> Vec<PathBuf> {
@@ -89,23 +128,24 @@ pub(super) fn next(
     number: u64,
     counters: &Arc<Counters>,
     stage: &Stage,
-    avoided: &[String],
+    (avoided, kept): (&[String], &Kept),
 ) -> Outlook {
-    let found = plugins(config, processor).and_then(|plugins| plugins.find(&processor.module));
-    let digest = match found {
-        Ok(found) => found.digest(),
+    let found = match find(config, processor) {
+        Ok(found) => found,
         Err(error) => return Outlook::Refused { digest: None, reason: with_sources(&error) },
     };
+    let digest = found.digest();
     let identity = Generation::identity_of(processor, &digest);
     let is_pinned = processor.sha256.as_ref().is_none_or(|pin| *pin == digest);
     if is_pinned && stage.candidate().unwrap_or_else(|| stage.stable()).generation.identity() == identity {
+        kept.copy(&found, &digest);
         return Outlook::Same;
     }
     if avoided.contains(&identity) {
         return Outlook::Avoided { digest };
     }
-    let generation = load(engine, config, processor, number, counters)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    kept.copy(&found, &digest);
+    let generation = load(engine, found, processor, number, counters).map_err(|problems| joined(&problems));
     let act = generation.map(|generation| Act::new(generation, &processor.module, Some(stage.stable().number())));
     match act.and_then(|act| rehearse(&act, stage, &processor.rollout).map(|()| act)) {
         Ok(act) => Outlook::Ready { act },

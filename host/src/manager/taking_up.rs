@@ -22,6 +22,7 @@ impl Manager {
     /// Prepares the next generation of a processor, if its component or its configuration is another one.
     pub(super) fn look(&mut self, name: &Arc<str>, who: &'static str) {
         let (engine, config, permits) = (self.engine.clone(), self.config.clone(), self.permits.clone());
+        let kept = self.kept.clone();
         let Some(managed) = self.processors.get_mut(name) else { return };
         if !managed.begin(who) {
             return;
@@ -31,7 +32,7 @@ impl Manager {
         self.under_way.spawn(async move {
             let _permit = permits.acquire_owned().await;
             let outlook = on_a_thread("prepare", move || {
-                prepare::next(&engine, &config, &wanted, number, &counters, &stage, &avoided)
+                prepare::next(&engine, &config, &wanted, number, &counters, &stage, (&avoided, &kept))
             });
             let nothing = || Outlook::Refused { digest: None, reason: "the preparation had no result".to_owned() };
             Done::Next { processor, outlook: outlook.await.unwrap_or_else(nothing) }
@@ -83,7 +84,7 @@ impl Manager {
         let name = match self.find_mut(name) {
             Err(unknown) => return drop(answer.send(Err(unknown))),
             Ok(managed) => {
-                managed.avoided.clear();
+                managed.forgive();
                 managed.processor.name.clone()
             }
         };
