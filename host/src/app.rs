@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Problem, Processor},
     control::{Change, Control},
     generation::Generation,
-    manager::{Manager, Source, kept::Kept, prepare, problems::problems},
+    manager::{Manager, Source, Tools, kept::Kept, prepare, problems::problems},
     metrics::ProcessorMetrics,
     sandbox::{CompileConfig, Engine, EngineConfig, MAX_POOLED_INSTANCES, SandboxError},
     stage::Act,
@@ -66,10 +66,8 @@ pub struct Prepared {
     source: Option<Source>,
     engine: Engine,
     generations: Vec<(Arc<Processor>, Generation)>,
-    /// What was rolled back before this start.
-    kept: Kept,
-    /// What begins as another version than that in its place, or ought to.
-    told: Vec<Change>,
+    /// What was rolled back before this start, and what there is to tell of it.
+    past: (Kept, Vec<Change>),
     logs: Option<Logs>,
 }
 
@@ -103,7 +101,7 @@ impl Prepared {
         let (mut generations, mut told) = (Vec::new(), Vec::new());
         let kept = Kept::read(config.state_dir.as_deref());
         for processor in config.active_processors() {
-            match prepare::first(&engine, &config, processor, &kept) {
+            match prepare::first(&engine, &config, processor, (1, &Arc::default()), &kept) {
                 Ok((generation, change)) => {
                     generations.push((processor.clone(), generation));
                     told.extend(change);
@@ -112,7 +110,7 @@ impl Prepared {
             }
         }
         if problems.is_empty() {
-            Ok(Self { config, source: None, engine, generations, kept, told, logs: None })
+            Ok(Self { config, source: None, engine, generations, past: (kept, told), logs: None })
         } else {
             Err(PrepareError::Processors(problems))
         }
@@ -133,7 +131,7 @@ impl Prepared {
     /// What begins as another version than that in its place, since that was rolled back before, or ought to.
     #[must_use]
     pub fn told(&self) -> &[Change] {
-        &self.told
+        &self.past.1
     }
 
     /// Takes up what changes in the file that the configuration came from.
@@ -157,6 +155,8 @@ impl Prepared {
     pub fn start(self) -> Result<Running, StartError> {
         let state = State::open(self.config.state_dir.as_deref(), self.lanes())?;
         let admin = self.bind_admin()?;
+        let (kept, told) = self.past;
+        told.iter().for_each(|change| state.audit.record("start", change));
         let (bell, (control, asked)) = (Arc::<Notify>::default(), Control::new());
         let wiring = Wiring::new(Common {
             host_bytes: HostBytes::new(self.config.buffer_bytes),
@@ -169,10 +169,9 @@ impl Prepared {
             let act = Act::new(generation, &processor.module, None);
             (processor.name.clone(), Cast::Begins(act, None))
         });
-        let casts = casts.collect();
-        let (config, audit) = (Arc::new(self.config), state.audit.clone());
-        let mut manager =
-            Manager::new(self.engine, (config.clone(), self.source), wiring.clone(), asked, (audit, bell));
+        let (casts, config) = (casts.collect(), Arc::new(self.config));
+        let tools = Tools { engine: self.engine, wiring: wiring.clone(), audit: state.audit.clone(), kept, bell };
+        let mut manager = Manager::new(tools, (config.clone(), self.source), asked);
         for key in units(&config).keys() {
             wiring.start(key, &config, &casts)?.into_iter().for_each(|processor| manager.add(processor));
         }

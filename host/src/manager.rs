@@ -61,6 +61,16 @@ pub struct Source {
     pub strict: bool,
 }
 
+/// What the manager works with.
+pub(crate) struct Tools {
+    pub(crate) engine: Engine,
+    pub(crate) wiring: Arc<Wiring>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) kept: Kept,
+    /// Rung by stages.
+    pub(crate) bell: Arc<Notify>,
+}
+
 /// Changes what runs.
 pub(crate) struct Manager {
     engine: Engine,
@@ -106,12 +116,9 @@ type Answered = oneshot::Sender<Answer>;
 
 impl Manager {
     pub(crate) fn new(
-        engine: Engine,
+        Tools { engine, wiring, audit, kept, bell }: Tools,
         (config, source): (Arc<Config>, Option<Source>),
-        wiring: Arc<Wiring>,
         asked: mpsc::Receiver<Asked>,
-        (audit, bell): (Arc<Audit>, Arc<Notify>),
-        kept: Kept,
     ) -> Self {
         let files = Files::new(source.as_ref().map(|source| source.file.clone()));
         Self {

@@ -304,10 +304,7 @@ impl Stage {
     /// Whether the generation of this number runs, or can be gone back to.
     #[must_use]
     pub fn has(&self, number: u64) -> bool {
-        let state = self.lock();
-        let candidate = state.candidate.iter().map(|candidate| &candidate.act);
-        let all = candidate.chain([&state.stable]).chain(state.earlier.iter().map(|past| &past.act));
-        all.into_iter().any(|act| act.number() == number)
+        self.lock().acts().any(|act| act.number() == number)
     }
 
     /// The numbers that [`Stage::earlier`] knows, the last one first.
@@ -317,12 +314,8 @@ impl Stage {
     }
 
     /// The digests of what runs, and of what can be gone back to.
-    #[must_use]
-    pub fn digests(&self) -> Vec<String> {
-        let state = self.lock();
-        let candidate = state.candidate.iter().map(|candidate| &candidate.act);
-        let all = candidate.chain([&state.stable]).chain(state.earlier.iter().map(|past| &past.act));
-        all.map(|act| act.author.origin.digest.clone()).collect()
+    pub(crate) fn digests(&self) -> Vec<String> {
+        self.lock().acts().map(|act| act.author.origin.digest.clone()).collect()
     }
 
     /// Lets lanes take nothing more, or take again; false where that is so already.
@@ -372,6 +365,12 @@ impl Stage {
 }
 
 impl State {
+    /// What runs, and what can be gone back to.
+    fn acts(&self) -> impl Iterator<Item = &Arc<Act>> {
+        let candidate = self.candidate.iter().map(|candidate| &candidate.act);
+        candidate.chain([&self.stable]).chain(self.earlier.iter().map(|past| &past.act))
+    }
+
     fn replace_stable(&mut self, act: Arc<Act>) {
         let left = std::mem::replace(&mut self.stable, act);
         let since = std::mem::replace(&mut self.stable_since, SystemTime::now());

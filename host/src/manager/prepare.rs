@@ -21,15 +21,17 @@ pub(crate) fn first(
     engine: &Engine,
     config: &Config,
     processor: &Processor,
+    (number, counters): (u64, &Arc<Counters>),
     kept: &Kept,
 ) -> Result<(Generation, Option<Change>), Vec<Problem>> {
     let found = find(config, processor).map_err(|error| vec![problem(processor, "module", with_sources(&error))])?;
     let (digest, file) = (found.digest(), found.file.display().to_string());
-    let load = |found| load(engine, found, processor, 1, &Arc::default());
+    let load = |found| load(engine, found, processor, number, counters);
     if !kept.avoided(&processor.name).contains(&Generation::identity_of(processor, &digest)) {
         return Ok((load(found)?, None));
     }
-    let told = |what, detail: String| Change { digest: Some(digest), ..told(&processor.name, what, Some(1), &detail) };
+    let told =
+        |what, detail: String| Change { digest: Some(digest), ..told(&processor.name, what, Some(number), &detail) };
     let way_out = format!("put another file there, or: stompbox reload {}", processor.name);
     match kept.good(&processor.name).and_then(|good| load(good).map_err(|problems| joined(&problems))) {
         Ok(good) => {

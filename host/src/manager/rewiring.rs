@@ -10,7 +10,9 @@ use std::{
 };
 
 use super::{
-    Done, Manager, on_a_thread, prepare,
+    Done, Manager,
+    kept::Kept,
+    on_a_thread, prepare,
     problems::problems,
     reload::{Compared, is_same_kind, sends_alike},
     told,
@@ -30,13 +32,19 @@ pub(super) struct Rewiring {
     compared: Compared,
     /// The configuration before.
     before: Arc<Config>,
-    casts: Ready,
+    ready: Ready,
     /// Units that are not gone yet.
     leaving: BTreeSet<Key>,
 }
 
-/// What processors of units that start run from the beginning; the others go on with what they ran.
-pub(super) type Ready = BTreeMap<Arc<str>, Arc<Act>>;
+/// What is prepared.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// What processors of units that start run from the beginning; the others go on with what they ran.
+    acts: BTreeMap<Arc<str>, Arc<Act>>,
+    /// What is to be told of it.
+    told: Vec<Change>,
+}
 
 /// How a processor gets what it runs on a unit that starts.
 enum Role {
@@ -51,13 +59,13 @@ enum Role {
 impl Manager {
     /// Prepares what the units need that are to start.
     pub(super) fn begin_rewiring(&mut self, compared: Compared, reading: Reading) {
-        let (engine, config) = (self.engine.clone(), compared.config.clone());
+        let (engine, config, kept) = (self.engine.clone(), compared.config.clone(), self.kept.clone());
         let starting = compared.start.keys().flat_map(|key| key.processors(&compared.config)).cloned();
         let roles: Vec<_> = starting.map(|processor| (self.role(&processor), processor)).collect();
-        let (before, casts, leaving) = (self.config.clone(), Ready::new(), BTreeSet::new());
-        self.rewiring = Some(Rewiring { reading, compared, before, casts, leaving });
+        let (before, ready, leaving) = (self.config.clone(), Ready::default(), BTreeSet::new());
+        self.rewiring = Some(Rewiring { reading, compared, before, ready, leaving });
         self.under_way.spawn(async move {
-            let ready = on_a_thread("prepare", move || make_ready(&engine, &config, &roles));
+            let ready = on_a_thread("prepare", move || make_ready(&engine, &config, &kept, &roles));
             Done::Ready(ready.await.unwrap_or_else(|| Err("the preparation had no result".to_owned())))
         });
     }
@@ -85,8 +93,9 @@ impl Manager {
     pub(super) fn rewire(&mut self, ready: Result<Ready, String>) {
         let Some(rewiring) = &mut self.rewiring else { return };
         match ready {
-            Ok(casts) => {
-                rewiring.casts = casts;
+            Ok(ready) => {
+                let told = ready.told.clone();
+                rewiring.ready = ready;
                 rewiring.leaving = rewiring.compared.leave.iter().cloned().collect();
                 self.config = Arc::new(rewiring.compared.config.clone());
                 for key in rewiring.leaving.clone() {
@@ -96,6 +105,7 @@ impl Manager {
                         Done::Gone(key)
                     });
                 }
+                told.into_iter().for_each(|change| self.done(change));
                 self.start_units();
             }
             Err(reason) => {
@@ -144,7 +154,7 @@ impl Manager {
             .processors(&self.config)
             .filter_map(|processor| {
                 let before = self.processors.get(&processor.name).map(|managed| managed.at_work.clone());
-                let cast = match (rewiring.casts.get(&processor.name).cloned(), before) {
+                let cast = match (rewiring.ready.acts.get(&processor.name).cloned(), before) {
                     (Some(act), before) => Cast::Begins(act, before),
                     (None, before) => Cast::GoesOn(before?),
                 };
@@ -220,14 +230,24 @@ fn is_active(config: &Config, name: &str) -> bool {
 }
 
 /// Prepares what is to run; returns all that is wrong with any of it.
-fn make_ready(engine: &Engine, config: &Config, roles: &[(Role, Arc<Processor>)]) -> Result<Ready, String> {
-    let (mut ready, mut wrong): (_, Vec<_>) =
-        (Ready::new(), problems(config).iter().map(ToString::to_string).collect());
+fn make_ready(
+    engine: &Engine,
+    config: &Config,
+    kept: &Kept,
+    roles: &[(Role, Arc<Processor>)],
+) -> Result<Ready, String> {
+    let mut wrong: Vec<_> = problems(config).iter().map(ToString::to_string).collect();
+    let mut ready = Ready::default();
     for (role, processor) in roles {
-        match make(engine, config, role, processor) {
-            Ok(act) => ready.extend(act.map(|act| (processor.name.clone(), act))),
-            Err(problems) => wrong.extend(problems),
-        }
+        let made = make(engine, config, kept, role, processor).and_then(|made| {
+            let Some((act, told)) = made else { return Ok(()) };
+            let failed = |error| vec![format!("processors.{}: {}", processor.name, with_sources(&error))];
+            act.prepare(lanes_of(processor)).map_err(failed)?;
+            ready.acts.insert(processor.name.clone(), act);
+            ready.told.extend(told);
+            Ok(())
+        });
+        wrong.extend(made.err().into_iter().flatten());
     }
     if !wrong.is_empty() {
         return Err(wrong.join("; "));
@@ -241,23 +261,29 @@ fn make_ready(engine: &Engine, config: &Config, roles: &[(Role, Arc<Processor>)]
     Ok(ready)
 }
 
-/// What a processor is to run; none where it goes on with what it runs.
-fn make(engine: &Engine, config: &Config, role: &Role, processor: &Processor) -> Result<Option<Arc<Act>>, Vec<String>> {
-    let act = match role {
-        Role::GoesOn { .. } => return Ok(None),
+type Made = Option<(Arc<Act>, Option<Change>)>;
+
+/// What a processor is to run, and what is to be told of it; none where it goes on with what it runs.
+fn make(
+    engine: &Engine,
+    config: &Config,
+    kept: &Kept,
+    role: &Role,
+    processor: &Processor,
+) -> Result<Made, Vec<String>> {
+    match role {
+        Role::GoesOn { .. } => Ok(None),
         Role::Loaded { number, counters } => {
-            let loaded = prepare::load(engine, config, processor, *number, counters);
-            let generation = loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-            Act::new(generation, &processor.module, None)
+            let first = prepare::first(engine, config, processor, (*number, counters), kept);
+            let (generation, told) =
+                first.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            Ok(Some((Act::new(generation, &processor.module, None), told)))
         }
         Role::Rewired { number, stable } => {
             let generation = stable.generation.with_queues(processor, *number);
-            Act::new(generation, &stable.author.origin.module, None)
+            Ok(Some((Act::new(generation, &stable.author.origin.module, None), None)))
         }
-    };
-    let failed = |error| vec![format!("processors.{}: {}", processor.name, with_sources(&error))];
-    act.prepare(lanes_of(processor)).map_err(failed)?;
-    Ok(Some(act))
+    }
 }
 
 /// A source has one thread.
