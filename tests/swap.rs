@@ -2,13 +2,17 @@
 
 mod back;
 mod bad;
+mod clock;
 mod config;
 mod kept;
 mod rewire;
 mod steady;
+mod told;
+mod unconfirmed;
 
 use std::{
     fs,
+    io::Write as _,
     time::{Duration, Instant},
 };
 
@@ -111,6 +115,21 @@ fn a_file_that_changes_is_taken_up_by_itself_once_it_is_whole() {
     fs::write(swapped.versions.file(), &whole).unwrap();
     wait_until("it is taken up", || swapped.stable() == 2);
     assert!(began.elapsed() >= Duration::from_secs(1), "it must have been the same for a second");
+    assert_eq!(swapped.host.drain(), Drained::Clean);
+}
+
+/// A file that stays open for writing tells nothing of what is written into it, as files on NFS never do.
+#[test]
+fn a_change_that_nobody_tells_of_is_found() {
+    let target = Target::embedded();
+    let swapped = Swapped::start(&target, json!({"rollout": {"messages": 0}}));
+    // Past the look at the start, by events.
+    swapped.versions.put("good", 1);
+    wait_until("it is taken up", || swapped.stable() == 2);
+    let mut open = fs::OpenOptions::new().write(true).open(swapped.versions.file()).unwrap();
+    open.write_all(&versions::bytes("good", 2)).unwrap();
+    wait_until("it is taken up without an event", || swapped.stable() == 3);
+    drop(open);
     assert_eq!(swapped.host.drain(), Drained::Clean);
 }
 

@@ -105,8 +105,13 @@ impl Process {
     }
 
     /// SIGTERM, and its end.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         self.signal();
+        self.end()
+    }
+
+    /// Its end, which is on its way.
+    pub fn end(mut self) -> ExitStatus {
         wait_until("the program ends", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap()
     }

@@ -1,11 +1,17 @@
 //! A changed configuration file: what a processor runs as is taken up, a broken file leaves everything as it is.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{free_port, host::One, host::wait_until, ledger::sorter, process::Process, target::Target};
+use crate::harness::{
+    free_port, guests, host::One, host::wait_until, ledger::sorter, process::Process, target::Target,
+};
 
 /// The program with a configuration of its own, and its page for operators.
 pub struct Program {
@@ -20,6 +26,13 @@ impl Program {
         Self::start_one(sorter(target, &Value::Null, json!({"rollout": {"messages": 0}})))
     }
 
+    /// With components of its own.
+    pub fn start_on(target: &Target, plugins: &Path, processor: Value) -> Self {
+        let mut one = sorter(target, &Value::Null, processor);
+        one.config["plugins"] = json!([plugins]);
+        Self::start_one(one)
+    }
+
     pub fn start_one(one: One) -> Self {
         let program = Self::spawn_one(one);
         program.host.wait_ready();
@@ -30,13 +43,21 @@ impl Program {
     pub fn spawn_one(mut one: One) -> Self {
         let (dir, admin) = (tempfile::tempdir().unwrap(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         one.config["admin"] = json!({"listen": admin});
-        one.config["plugins"] = json!([crate::harness::guests::plugins_dir()]);
+        if one.config.get("plugins").is_none() {
+            one.config["plugins"] = json!([guests::plugins_dir()]);
+        }
         let host = Process::spawn(dir.path(), &one.config);
         Self { dir, admin, one, host }
     }
 
     fn file(&self) -> PathBuf {
         self.dir.path().join("config.json")
+    }
+
+    /// It ends by itself, with this exit code.
+    pub fn end_with(self, code: i32) -> One {
+        assert_eq!(self.host.end().code(), Some(code));
+        self.one
     }
 
     pub fn ask(&self, head: &str) -> (u16, Value) {

@@ -40,6 +40,10 @@ enum Version {
     Slow,
     /// It takes twice as long.
     Slower,
+    /// `terminate` never ends.
+    Lingers,
+    /// `terminate` traps.
+    Bursts,
 }
 
 impl Version {
@@ -53,6 +57,8 @@ impl Version {
             Some(b"silent--") => Self::Silent,
             Some(b"slow----") => Self::Slow,
             Some(b"slower--") => Self::Slower,
+            Some(b"lingers-") => Self::Lingers,
+            Some(b"bursts--") => Self::Bursts,
             _ => Self::Good,
         }
     }
@@ -100,6 +106,15 @@ impl Processor for Sort {
             _ => {}
         }
         sort(message)
+    }
+
+    fn terminate(&mut self) {
+        stompbox_sdk::counter("farewells", 1);
+        match self.version {
+            Version::Lingers => spin(),
+            Version::Bursts => std::process::abort(),
+            _ => {}
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Processors that work by the clock: one component under several names, for the tests of sources.
 
+use std::hint::black_box;
+
 use stompbox_sdk::{Context, Error, Output, Source};
 
 /// Makes a source of a name, what it does, and a function from the number of the tick to outputs.
@@ -54,11 +56,28 @@ source! {
     }
 }
 
+/// `good----` or how it misbehaves, and a number that says nothing: see `tests/harness/versions.rs`.
+static VERSION: &[u8; 32] = b"stompbox-test-version:good----00";
+
+/// What this version of the component is like.
+fn version() -> &'static [u8] {
+    black_box(VERSION).get(22..30).unwrap_or_default()
+}
+
+source! {
+    /// Sends its number, unless its version of the component traps, or returns nothing.
+    Versioned: |number| match version() {
+        b"traps---" => std::process::abort(),
+        b"silent--" => Ok(Vec::new()),
+        _ => Ok(vec![text(number)]),
+    }
+}
+
 fn text(number: u64) -> Output {
     Output::new(number.to_string())
 }
 
-stompbox_sdk::export_source!(Beat, Both, TrapOnThird, Moody);
+stompbox_sdk::export_source!(Beat, Both, TrapOnThird, Moody, Versioned);
 
 #[cfg(test)]
 mod tests {
