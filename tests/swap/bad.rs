@@ -12,7 +12,7 @@ use crate::{
         guests,
         host::wait_until,
         ledger::Ledger,
-        target::{Target, on_each_broker},
+        target::{Target, at_once, on_each_broker},
         versions,
     },
 };
@@ -20,6 +20,8 @@ use crate::{
 on_each_broker! {
     one_that_traps_on_each_tenth_message_is_rolled_back
 }
+
+const BOTH: &[fn() -> Target] = &[Target::embedded, Target::activemq];
 
 /// Traffic goes on, the bad one goes, and what it could not do the stable one did.
 fn bad(target: &Target, first: &str, kind: &str, processor: Value, why: &str) {
@@ -36,19 +38,23 @@ fn bad(target: &Target, first: &str, kind: &str, processor: Value, why: &str) {
     goes_on(target, swapped, ledger);
 }
 
-/// The same where it does not even come to a trial. What it says of each, with the one that was asked for.
-fn refused(versions: &[(&str, Vec<u8>, &str)], processor: Value) {
-    let target = Target::embedded();
-    let swapped = Swapped::start_with(&target, "good", processor);
-    let ledger = Ledger::open(&target, &swapped.one);
+/// Those that do not even come to a trial: what is there, under which name, and what the host says of it.
+type Unfit = (&'static str, Vec<u8>, &'static str);
+
+/// Each of them is refused with its reason, and traffic goes on.
+fn refused(target: &Target, versions: &[Unfit], processor: Value) {
+    let swapped = Swapped::start_with(target, "good", processor);
+    let ledger = Ledger::open(target, &swapped.one);
     for (name, bytes, why) in versions {
         swapped.versions.put_bytes(bytes);
+        let before = swapped.host.did("one").ended();
         let changes = swapped.reload();
         assert_eq!(whats(&changes), [What::Refused], "{name}: {changes:?}");
         assert!(changes[0].detail.contains(why), "{name}: {changes:?}");
         assert!(changes[0].detail.ends_with("generation 1 runs on"), "{name}: {changes:?}");
+        wait_until("messages end", || swapped.host.did("one").ended() > before);
     }
-    goes_on(&target, swapped, ledger);
+    goes_on(target, swapped, ledger);
 }
 
 fn goes_on(target: &Target, swapped: Swapped, ledger: Ledger) {
@@ -85,7 +91,7 @@ fn one_that_takes_for_ever_is_rolled_back() {
 
 #[test]
 fn one_that_takes_twice_as_long_is_rolled_back() {
-    bad(&Target::embedded(), "slow", "slower", json!({"n_threads": 4}), "max_slowdown");
+    at_once(BOTH, |target| bad(target, "slow", "slower", json!({"n_threads": 4}), "max_slowdown"));
 }
 
 #[test]
@@ -94,11 +100,11 @@ fn a_canary_is_rolled_back_as_well() {
     bad(&Target::embedded(), "good", "traps", canary, "max_trap_share");
 }
 
-/// All of them, one after the other.
+/// One after the other, each on trial after the others were rolled back.
 #[test]
 fn on_activemq_no_bad_version_costs_a_message() {
     let target = Target::activemq();
-    let limits = json!({"time_ms": 200, "fuel": 100_000_000_000_u64, "init_fuel": 100_000_000});
+    let limits = json!({"time_ms": 200, "fuel": 100_000_000_000_u64});
     let swapped = Swapped::start_with(&target, "good", json!({"n_threads": 2, "limits": limits}));
     let ledger = Ledger::open(&target, &swapped.one);
     ledger.set_rate(200);
@@ -112,52 +118,52 @@ fn on_activemq_no_bad_version_costs_a_message() {
         assert_eq!(whats(&swapped.swap(kind, 1)), [What::Loaded, What::OnTrial], "{kind}");
         wait_until("it is rolled back", || rolled_back() == number + 1);
     }
-    for kind in ["fails", "hangs"] {
-        assert_eq!(whats(&swapped.swap(kind, 1)), [What::Refused], "{kind}");
-    }
-    let whole = versions::bytes("good", 1);
-    for (name, bytes) in [("half-written", &whole[..whole.len() / 2]), ("no component", b"#!/bin/sh")] {
-        swapped.versions.put_bytes(bytes);
-        assert_eq!(whats(&swapped.reload()), [What::Refused], "{name}");
-    }
     goes_on(&target, swapped, ledger);
 }
 
 #[test]
 fn one_that_does_not_initialize_is_refused() {
-    let fails = ("fails", versions::bytes("fails", 1), "does not like to be initialized");
-    let hangs = ("hangs", versions::bytes("hangs", 1), "fuel");
-    refused(&[fails, hangs], json!({"limits": {"init_fuel": 100_000_000}}));
+    at_once(BOTH, |target| {
+        let fails = ("fails", versions::bytes("fails", 1), "does not like to be initialized");
+        let hangs = ("hangs", versions::bytes("hangs", 1), "fuel");
+        refused(target, &[fails, hangs], json!({"limits": {"init_fuel": 100_000_000}}));
+    });
+}
+
+/// With fuel for hours, the time ends it.
+#[test]
+fn one_whose_initialize_hangs_is_refused_when_its_time_is_over() {
+    at_once(BOTH, |target| {
+        let hangs = ("hangs", versions::bytes("hangs", 2), "ran longer than 500ms");
+        let limits = json!({"limits": {"init_time_ms": 500, "init_fuel": 1_000_000_000_000_000_u64}});
+        refused(target, &[hangs], limits);
+    });
 }
 
 #[test]
 fn what_is_no_fitting_component_is_refused() {
-    let whole = versions::bytes("good", 1);
-    let of = |module: &str| fs::read(guests::component(module)).unwrap();
-    refused(
-        &[
+    at_once(BOTH, |target| {
+        let whole = versions::bytes("good", 1);
+        let of = |module: &str| fs::read(guests::component(module)).unwrap();
+        let unfit = [
             ("half-written", whole[..whole.len() / 2].to_vec(), "cannot be compiled"),
             ("no component", b"#!/usr/bin/python3".to_vec(), "not a WebAssembly component"),
             ("empty", Vec::new(), "not a WebAssembly component"),
             ("of the wrong world", of("sources"), "is of world source"),
             ("with another name", of("hostile"), "Sort"),
             ("with an import", compiling::importing(&["wasi:http/outgoing-handler@0.2.0"]), "wasi:http"),
-        ],
-        json!({}),
-    );
+        ];
+        refused(target, &unfit, json!({}));
+    });
 }
 
 /// One that no cache has.
 #[test]
 fn one_that_takes_the_compiler_too_much_is_refused() {
-    refused(
-        &[(
-            "a compile bomb",
-            compiling::bomb(2_500_000 + fastrand::usize(..10_000)),
-            "takes more than 100 MiB of memory",
-        )],
-        json!({}),
-    );
+    at_once(BOTH, |target| {
+        let bomb = compiling::bomb(2_500_000 + fastrand::usize(..10_000));
+        refused(target, &[("a compile bomb", bomb, "takes more than 100 MiB of memory")], json!({}));
+    });
 }
 
 #[test]
