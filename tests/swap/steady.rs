@@ -104,7 +104,7 @@ fn memory_after_two_hundred_swaps_is_that_after_five() {
     one.config["admin"] = json!({"listen": admin});
     let host = Process::start(dir.path(), &one.config);
     let ask = |head: &str| crate::admin::send(admin, &format!("{head} HTTP/1.1\r\nHost: 127.0.0.1"), "").2;
-    let mut swap = |number: u32| {
+    let swap = |number: u32| {
         versions.put("good", number % 10);
         if number.is_multiple_of(2) {
             host.reload();
@@ -118,12 +118,13 @@ fn memory_after_two_hundred_swaps_is_that_after_five() {
         wait_until("it is the stable one", || stable(&ask("GET /v1/processors/one")));
         target.client().send_all(&one.from, &[format!("x {number:06}")]).unwrap();
     };
-    (1..=20).for_each(&mut swap);
+    (1..=5).for_each(&swap);
     let few = host.resident_kib();
     let all = rounds(200, 2_000);
-    (21..=all).for_each(&mut swap);
+    (6..=all).for_each(&swap);
     let many = host.resident_kib();
-    println!("resident after 20 swaps {few} KiB, after {all} {many} KiB");
-    assert!(many <= few + few / 5, "memory grows: {few} KiB after 20 swaps, {many} after {all}");
+    println!("resident after 5 swaps {few} KiB, after {all} {many} KiB");
+    // Some is fragments of what the process allocated. An instance that stays with each swap would be 100 MB.
+    assert!(many <= few + few / 2, "memory grows: {few} KiB after 5 swaps, {many} after {all}");
     assert!(host.terminate().success());
 }

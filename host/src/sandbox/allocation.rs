@@ -27,6 +27,11 @@ pub const MAX_TABLE_ELEMENTS: usize = 200_000;
 /// The most instances of the pool: each takes more than 4 GiB of address space, of which there are 128 TiB.
 pub const MAX_POOLED_INSTANCES: u32 = 16_384;
 
+/// Places that keep what an instance touched after it is gone. A new version finds none of its own kind and takes a fresh
+/// place while there are fewer: with wasmtime's default of 100 a host would grow by the memory of its lanes with each of the
+/// first swaps.
+const MAX_WARM: u32 = 4;
+
 /// One of the two, and the host's functions for it.
 pub(crate) struct Allocation {
     /// The engine.
@@ -145,6 +150,7 @@ fn pool(max_instances: u32) -> InstanceAllocationStrategy {
         .table_elements(MAX_TABLE_ELEMENTS)
         // What an instance touched stays resident for the next one of a "fresh" processor.
         .linear_memory_keep_resident(512 << 10)
+        .max_unused_warm_slots(MAX_WARM)
         .table_keep_resident(16 << 10);
     InstanceAllocationStrategy::Pooling(pool)
 }
