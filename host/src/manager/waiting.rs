@@ -35,14 +35,16 @@ impl Waiting {
     }
 
     /// A look at a processor has ended. It is the `last` one, or another follows because this began before who asked.
-    /// That another look found nothing new says nothing where one of them has changed something.
+    /// That another look found nothing new says nothing where one of them has changed something, and what is the same
+    /// is told once.
     pub(super) fn note(&mut self, name: &Arc<str>, changes: &[Change], last: bool) {
         if !self.missing.contains(name) {
             return;
         }
         let (its, others): (Vec<_>, _) = mem::take(&mut self.changes).into_iter().partition(|it| it.name == **name);
+        let new: Vec<_> = changes.iter().filter(|change| !its.contains(change)).cloned().collect();
         let (unchanged, did): (Vec<_>, Vec<_>) =
-            its.into_iter().chain(changes.iter().cloned()).partition(|change| change.what == What::Unchanged);
+            its.into_iter().chain(new).partition(|change| change.what == What::Unchanged);
         let unchanged = unchanged.into_iter().last().filter(|_| did.is_empty());
         self.changes = others;
         self.changes.extend(did.into_iter().chain(unchanged));
@@ -107,6 +109,7 @@ mod tests {
         let told = told_of(&[
             ("a", &[What::Unchanged], false),
             ("a", &[What::Unchanged], true),
+            ("b", &[What::Refused], false),
             ("b", &[What::Refused], false),
             ("c", &[What::Loaded], true),
             ("b", &[What::Loaded, What::OnTrial], true),
