@@ -285,7 +285,12 @@ impl Session {
             }
             SUBSCRIBED if !epoch.subscribed => {
                 epoch.subscribed = true;
-                self.state.send_replace(SessionState::Subscribed);
+                // One that takes nothing more, because it ends, is not less quiet for this.
+                self.state.send_if_modified(|state| {
+                    let came = *state == SessionState::Connecting;
+                    *state = (*state).max(SessionState::Subscribed);
+                    came
+                });
                 info!(server = %self.options.server, queue = %self.subscription.queue, peer = %epoch.connection.peer,
                       broker = ?epoch.connection.flavour, window = self.subscription.window, "subscribed");
             }
