@@ -7,10 +7,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 mod address;
 mod budget;
@@ -46,6 +51,11 @@ pub use vo::Vo;
 
 pub use crate::client::AckMode;
 use crate::sandbox::{MAX_POOLED_INSTANCES, limits::Limits};
+
+/// More than any configuration needs.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Opening a pipe would wait for a writer.
+const NO_WAITING: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// A valid configuration: every reference in it leads somewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,16 +277,30 @@ impl Admin {
 
 /// The text of a file.
 fn text_of(file: &Path) -> Result<String, ConfigError> {
-    let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
-        file: file.to_owned(),
-        reason: reason(file, &source),
-        source,
-    })?;
+    let failed = |source| ConfigError::Read { file: file.to_owned(), reason: reason(file, &source), source };
+    let bytes = read_regular(file).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         ConfigError::NotUtf8 { file: file.to_owned(), line }
     })
+}
+
+/// A pipe or a device would never end.
+fn read_regular(file: &Path) -> io::Result<Vec<u8>> {
+    let opened = OpenOptions::new().read(true).custom_flags(NO_WAITING).open(file)?;
+    if opened.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("it is larger than {} MB", MAX_FILE_BYTES >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// Reads the top level of a text with `read`; also what is doubtful about it.
