@@ -101,7 +101,8 @@ impl Prepared {
         let (mut generations, mut told) = (Vec::new(), Vec::new());
         let kept = Kept::read(config.state_dir.as_deref());
         for processor in config.active_processors() {
-            match prepare::first(&engine, &config, processor, (1, &Arc::default()), &kept) {
+            let avoided = kept.avoided(&processor.name);
+            match prepare::first(&engine, &config, processor, (1, &Arc::default()), (&avoided, &kept)) {
                 Ok((generation, change)) => {
                     generations.push((processor.clone(), generation));
                     told.extend(change);
@@ -173,7 +174,7 @@ impl Prepared {
         let tools = Tools { engine: self.engine, wiring: wiring.clone(), audit: state.audit.clone(), kept, bell };
         let mut manager = Manager::new(tools, (config.clone(), self.source), asked);
         for key in units(&config).keys() {
-            wiring.start(key, &config, &casts)?.into_iter().for_each(|processor| manager.add(processor));
+            wiring.start(key, &config, &casts)?.into_iter().for_each(|processor| manager.begin_with(processor));
         }
         let served = state.served(wiring.board(), &control, config.admin.clone());
         let admin = admin.map(|admin| admin.serve(served)).transpose().map_err(StartError::Admin)?;

@@ -78,11 +78,13 @@ impl Generation {
         })
     }
 
-    /// The same component, parameters and limits with the queues that this configuration lets it send to.
+    /// The same component, parameters and limits where this configuration puts the processor: with its queues to send to,
+    /// and its VO.
     #[must_use]
-    pub fn with_queues(&self, processor: &config::Processor, number: u64) -> Self {
+    pub fn placed_as(&self, processor: &config::Processor, number: u64) -> Self {
         let spec = Spec {
             generation: number,
+            vo: processor.vo.clone().unwrap_or_default(),
             out_queues: processor.writes_to().cloned().collect(),
             default_queue: processor.out_queue.clone(),
             ..(*self.spec).clone()

@@ -31,7 +31,7 @@ use tracing::error;
 use self::{
     files::{Changed, Files},
     kept::Kept,
-    managed::Managed,
+    managed::{Gone, Managed},
     prepare::Outlook,
     rewiring::{Ready, Rewiring},
     waiting::{Reading, Waiting},
@@ -94,8 +94,12 @@ pub(crate) struct Manager {
     waiting: Vec<Waiting>,
     /// A configuration that is being taken up.
     rewiring: Option<Rewiring>,
+    /// The configuration is being read: one reading at a time, so that the last one is the newest.
+    is_reading: bool,
     /// It is to be read once more after that.
     again: Option<Reading>,
+    /// Processors that have gone, in case they come back.
+    gone: BTreeMap<Arc<str>, Gone>,
 }
 
 /// What comes back from a thread.
@@ -138,7 +142,9 @@ impl Manager {
             untidy: false,
             waiting: Vec::new(),
             rewiring: None,
+            is_reading: false,
             again: None,
+            gone: BTreeMap::new(),
         }
     }
 
@@ -147,12 +153,19 @@ impl Manager {
         self.end.clone()
     }
 
+    /// A processor that is at work from the start of the host.
+    pub(crate) fn begin_with(&mut self, at_work: Arc<ProcessorStatus>) {
+        self.audit.record("start", &of(&at_work.stage.stable(), What::Loaded, ""));
+        self.add(at_work);
+    }
+
     /// A processor that has been started.
-    pub(crate) fn add(&mut self, at_work: Arc<ProcessorStatus>) {
+    fn add(&mut self, at_work: Arc<ProcessorStatus>) {
         let Some(processor) = self.config.processors.get(&at_work.name).cloned() else { return };
         self.files.add(&self.config, &processor);
         let Some(managed) = self.processors.get_mut(&processor.name) else {
-            let avoided = self.kept.avoided(&processor.name);
+            let avoided = self.gone.remove(&processor.name).map(|gone| gone.avoided);
+            let avoided = avoided.unwrap_or_else(|| self.kept.avoided(&processor.name));
             let managed = Managed::new(processor, at_work, avoided);
             return drop(self.processors.insert(managed.processor.name.clone(), managed));
         };
@@ -197,7 +210,7 @@ impl Manager {
                 Ok(vec![told("", What::Draining, None, "")])
             }
         };
-        self.answer(who, answered, answer);
+        self.answer((who, ""), answered, answer);
     }
 
     fn come_back(&mut self, done: Done) {
@@ -206,7 +219,7 @@ impl Manager {
             Done::Back { processor, back, made, who, answer } => {
                 let refused = |reason| ControlError::Refused(format!("{reason}; what runs, runs on"));
                 let answered = made.map_err(refused).and_then(|()| self.go_on_with(&processor, &back));
-                self.answer(who, answered, answer);
+                self.answer((who, &processor), answered, answer);
             }
             Done::Config { loaded, reading } => self.take_up_config(loaded, reading),
             Done::Ready(ready) => self.rewire(ready),
@@ -215,8 +228,11 @@ impl Manager {
     }
 
     /// Records what was done, and tells who asked.
-    fn answer(&self, who: &'static str, answered: Answer, answer: Answered) {
+    fn answer(&self, (who, name): (&'static str, &str), answered: Answer, answer: Answered) {
         answered.iter().flatten().for_each(|change| self.record(who, change));
+        if let Err(ControlError::Refused(reason)) = &answered {
+            self.record(who, &told(name, What::Refused, None, reason));
+        }
         // Who asked may be gone.
         let _ = answer.send(answered);
     }

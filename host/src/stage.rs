@@ -80,7 +80,9 @@ impl Act {
         if self.generation.spec.fresh {
             return Instance::start(&self.generation.spec).map(Instance::terminate);
         }
-        for _ in 0..instances.max(1) {
+        // What is there already serves as well.
+        let there = self.lock().len();
+        for _ in there..instances.max(1) {
             let instance = Instance::start(&self.generation.spec)?;
             self.lock().push(instance);
         }
@@ -289,16 +291,18 @@ impl Stage {
             let left = std::mem::replace(&mut state.stable, act);
             state.stable_since = SystemTime::now();
             state.earlier.retain(|past| past.act.number() != number);
+            state.rolled_back.retain(|past| past.act.number() != number);
             state.note_rolled_back(left, reason);
         });
     }
 
-    /// The generation of this number that was stable before; without a number, the last one.
+    /// The generation of this number that ran before; without a number, the last one that was stable.
     #[must_use]
     pub fn earlier(&self, number: Option<u64>) -> Option<Arc<Act>> {
         let state = self.lock();
-        let wanted = |past: &&Past| number.is_none_or(|number| past.act.number() == number);
-        state.earlier.iter().find(wanted).map(|past| past.act.clone())
+        let Some(number) = number else { return state.earlier.front().map(|past| past.act.clone()) };
+        let mut all = state.earlier.iter().chain(&state.rolled_back).map(|past| &past.act);
+        all.find(|act| act.number() == number).cloned()
     }
 
     /// Whether the generation of this number runs, or can be gone back to.
@@ -307,10 +311,11 @@ impl Stage {
         self.lock().acts().any(|act| act.number() == number)
     }
 
-    /// The numbers that [`Stage::earlier`] knows, the last one first.
+    /// The numbers that [`Stage::earlier`] knows.
     #[must_use]
     pub fn earlier_numbers(&self) -> Vec<u64> {
-        self.lock().earlier.iter().map(|past| past.act.number()).collect()
+        let state = self.lock();
+        state.earlier.iter().chain(&state.rolled_back).map(|past| past.act.number()).collect()
     }
 
     /// The digests of what runs, and of what can be gone back to.

@@ -131,6 +131,8 @@ struct State {
     /// Those that are gone but for what is not answered: their messages are the broker's again.
     overdue: Vec<Arc<Unit>>,
     senders: Senders,
+    /// Processors whose unit is gone and whose next one is not there yet: they are told of as they were.
+    between: BTreeMap<Arc<str>, Arc<ProcessorStatus>>,
     /// The host ends: nothing is started any more.
     ending: bool,
 }
@@ -159,9 +161,17 @@ impl Wiring {
         }
         let unit = Unit::start(key, config, &self.common, &mut state.senders, casts)?;
         let processors = unit.processors.clone();
+        state.between.retain(|name, _| !processors.iter().any(|processor| processor.name == *name));
         state.units.insert(key.clone(), Arc::new(unit));
         self.publish(&state);
         Ok(processors)
+    }
+
+    /// A processor does not come back.
+    pub(crate) fn forget(&self, processor: &str) {
+        let mut state = self.lock();
+        state.between.remove(processor);
+        self.publish(&state);
     }
 
     /// Whether this unit is at work.
@@ -179,6 +189,7 @@ impl Wiring {
         unit.part().await;
         let mut state = self.lock();
         state.units.remove(key);
+        state.between.extend(unit.processors.iter().map(|processor| (processor.name.clone(), processor.clone())));
         if unit.is_settled() {
             drop(unit); // With it go the senders that nobody else holds.
         } else {
@@ -243,6 +254,7 @@ impl Wiring {
     fn publish(&self, state: &State) {
         let units = || state.units.values();
         let mut processors: Vec<_> = units().flat_map(|unit| unit.processors.clone()).collect();
+        processors.extend(state.between.values().cloned());
         processors.sort_by(|one, other| one.name.cmp(&other.name));
         let senders = state.senders.all().into_iter().map(|sender| sender.link.clone());
         self.board.post(Status {

@@ -50,7 +50,7 @@ impl Program {
         Self { dir, admin, one, host }
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.dir.path().join("config.json")
     }
 

@@ -1,6 +1,6 @@
 //! Queues, servers, lanes and processors come and go while the host runs; what has not changed is not touched.
 
-use std::{thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::harness::{
     host::{One, wait_until, wait_within},
     ledger::{Ledger, sorter},
     target::{Target, on_each_broker},
+    versions::Versions,
 };
 
 /// A unit that cannot settle what it has is left behind after half a minute.
@@ -264,4 +265,48 @@ fn a_server_that_is_mute_can_be_replaced() {
     wait_until("nothing is left of the mute one", || mute.handle().stats().connections == 0);
     assert!(program.host.terminate().success());
     assert_eq!(target.drain(&program.one.from).len(), 0);
+}
+
+/// Neither a pause of its configuration nor another VO brings back what was rolled back.
+#[test]
+fn what_was_rolled_back_does_not_come_back_with_the_configuration() {
+    let (target, versions) = (Target::embedded(), Versions::new());
+    let mut one = sorter(&target, &Value::Null, json!({"rollout": {"messages": 0}}));
+    one.config["plugins"] = json!([versions.dir()]);
+    one.config["vos"] = json!({"atlas": {}});
+    let program = Program::start_one(one);
+    versions.put("silent", 1);
+    program.take_up(&program.one.config);
+    program.ask("POST /v1/processors/one/rollback");
+    let runs = || {
+        let told = program.ask("GET /v1/processors/one").1;
+        let all = told["generations"].as_array().unwrap().clone();
+        all.into_iter().find(|each| each["standing"] == "stable").unwrap()["digest"].clone()
+    };
+    let good = runs();
+    let mut config = program.one.config.clone();
+    for (key, value) in [("enable", json!(false)), ("enable", json!(true)), ("vo", json!("atlas"))] {
+        config["processors"]["one"][key] = value;
+        program.take_up(&config);
+    }
+    assert_eq!(runs(), good);
+    target.client().send_all(&program.one.from, &["x 000001"]).unwrap();
+    wait_until("it works", || !target.drain(&program.one.to).is_empty());
+    assert!(program.host.terminate().success());
+}
+
+/// The next configuration is read after this one, whatever the file was.
+#[test]
+fn a_configuration_that_is_no_file_is_refused() {
+    let target = Target::embedded();
+    let program = Program::start_one(sorter(&target, &Value::Null, json!({})));
+    let file = program.file();
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let (status, told) = program.ask("POST /v1/reload");
+    assert_eq!(status, 409, "{told}");
+    assert!(told["error"].as_str().unwrap().contains("not a regular file"), "{told}");
+    fs::remove_file(&file).unwrap();
+    program.take_up(&program.one.config);
+    assert!(program.host.terminate().success());
 }

@@ -32,7 +32,22 @@ pub(super) struct Managed {
     again: Option<&'static str>,
 }
 
+/// What is remembered of a processor that is gone.
+pub(super) struct Gone {
+    pub(super) processor: Arc<Processor>,
+    pub(super) stable: Arc<Act>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) next: u64,
+    pub(super) avoided: Vec<String>,
+}
+
 impl Managed {
+    /// It goes.
+    pub(super) fn into_gone(self) -> Gone {
+        let Self { processor, counters, next, avoided, .. } = self;
+        Gone { processor, stable: self.stage.stable(), counters, next, avoided }
+    }
+
     /// A processor that has been started, and what it avoids since before that.
     pub(super) fn new(processor: Arc<Processor>, at_work: Arc<ProcessorStatus>, mut avoided: Vec<String>) -> Self {
         let (stage, counters) = (at_work.stage.clone(), at_work.guest.clone());

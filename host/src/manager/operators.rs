@@ -18,7 +18,7 @@ impl Manager {
             Err(error) => drop(answer.send(Err(error))),
             Ok(None) => {
                 let ended = self.find_mut(name).map(|managed| managed.end_trial("by an operator"));
-                self.answer(who, ended, answer);
+                self.answer((who, name), ended, answer);
             }
             Ok(Some((processor, back, lanes))) => {
                 let made = back.clone();

@@ -22,12 +22,12 @@ pub(crate) fn first(
     config: &Config,
     processor: &Processor,
     (number, counters): (u64, &Arc<Counters>),
-    kept: &Kept,
+    (avoided, kept): (&[String], &Kept),
 ) -> Result<(Generation, Option<Change>), Vec<Problem>> {
     let found = find(config, processor).map_err(|error| vec![problem(processor, "module", with_sources(&error))])?;
     let (digest, file) = (found.digest(), found.file.display().to_string());
     let load = |found| load(engine, found, processor, number, counters);
-    if !kept.avoided(&processor.name).contains(&Generation::identity_of(processor, &digest)) {
+    if !avoided.contains(&Generation::identity_of(processor, &digest)) {
         return Ok((load(found)?, None));
     }
     let told =

@@ -55,14 +55,14 @@ fn changed(running: &Config, wanted: &Config) -> Vec<Arc<str>> {
     both.collect()
 }
 
-/// Whether what runs as the old one can run as the new one, but for the queues that it may send to.
+/// Whether what runs as the old one can run as the new one: both read a queue, or both work by the clock.
 pub(super) fn is_same_kind(old: &Processor, new: &Processor) -> bool {
-    old.vo == new.vo && old.in_queue.is_some() == new.in_queue.is_some()
+    old.in_queue.is_some() == new.in_queue.is_some()
 }
 
-/// Whether it may send to the same queues.
-pub(super) fn sends_alike(old: &Processor, new: &Processor) -> bool {
-    old.out_queue == new.out_queue && old.writes_to().eq(new.writes_to())
+/// Whether it may send to the same queues, for the same VO.
+pub(super) fn is_same_place(old: &Processor, new: &Processor) -> bool {
+    old.vo == new.vo && old.out_queue == new.out_queue && old.writes_to().eq(new.writes_to())
 }
 
 /// The places that differ where nothing can be taken up.
@@ -170,13 +170,13 @@ mod tests {
     fn the_differences_that_matter_for_what_runs() {
         let both = |changes: &[_]| {
             let (old, new) = (config(&[]).processors["p"].clone(), config(changes).processors["p"].clone());
-            (is_same_kind(&old, &new), sends_alike(&old, &new))
+            (is_same_kind(&old, &new), is_same_place(&old, &new))
         };
         assert_eq!(both(&[("/processors/p/n_threads", json!(3))]), (true, true));
         assert_eq!(both(&[("/processors/p/in_queue", json!("r"))]), (true, true));
         assert_eq!(both(&[("/processors/p/out_queue", json!("r"))]), (true, false));
         assert_eq!(both(&[("/processors/p/out_queues", json!(["r"]))]), (true, false));
-        assert_eq!(both(&[("/processors/p/vo", json!("belle"))]), (false, true));
+        assert_eq!(both(&[("/processors/p/vo", json!("belle"))]), (true, false));
         assert_eq!(both(&[("/processors/p/in_queue", Value::Null)]), (false, true));
     }
 }

@@ -12,14 +12,14 @@ use std::{
 use super::{
     Done, Manager,
     kept::Kept,
-    on_a_thread, prepare,
+    of, on_a_thread, prepare,
     problems::problems,
-    reload::{Compared, is_same_kind, sends_alike},
+    reload::{Compared, is_same_kind, is_same_place},
     told,
     waiting::Reading,
 };
 use crate::{
-    config::{Config, Processor, with_sources},
+    config::{AckMode, Config, Processor, with_sources},
     control::{Change, What},
     sandbox::{Counters, Engine},
     stage::Act,
@@ -35,22 +35,27 @@ pub(super) struct Rewiring {
     ready: Ready,
     /// Units that are not gone yet.
     leaving: BTreeSet<Key>,
+    /// For each unit that starts those of them that must be gone before.
+    needs: BTreeMap<Key, BTreeSet<Key>>,
 }
 
 /// What is prepared.
 #[derive(Default)]
 pub(super) struct Ready {
     /// What processors of units that start run from the beginning; the others go on with what they ran.
-    acts: BTreeMap<Arc<str>, Arc<Act>>,
+    acts: BTreeMap<Arc<str>, Begins>,
     /// What is to be told of it.
     told: Vec<Change>,
 }
 
+/// What a processor is to run from the beginning, and of what it was made, if of what ran.
+type Begins = (Arc<Act>, Option<Arc<Act>>);
+
 /// How a processor gets what it runs on a unit that starts.
 enum Role {
     /// It is loaded like at the start of the host.
-    Loaded { number: u64, counters: Arc<Counters> },
-    /// What runs, with other queues to send to.
+    Loaded { number: u64, counters: Arc<Counters>, avoided: Vec<String> },
+    /// What runs or ran, with other queues to send to, or for another VO.
     Rewired { number: u64, stable: Arc<Act> },
     /// What runs.
     GoesOn { stable: Arc<Act> },
@@ -62,8 +67,9 @@ impl Manager {
         let (engine, config, kept) = (self.engine.clone(), compared.config.clone(), self.kept.clone());
         let starting = compared.start.keys().flat_map(|key| key.processors(&compared.config)).cloned();
         let roles: Vec<_> = starting.map(|processor| (self.role(&processor), processor)).collect();
-        let (before, ready, leaving) = (self.config.clone(), Ready::default(), BTreeSet::new());
-        self.rewiring = Some(Rewiring { reading, compared, before, ready, leaving });
+        let (before, ready) = (self.config.clone(), Ready::default());
+        let (leaving, needs) = Default::default();
+        self.rewiring = Some(Rewiring { reading, compared, before, ready, leaving, needs });
         self.under_way.spawn(async move {
             let ready = on_a_thread("prepare", move || make_ready(&engine, &config, &kept, &roles));
             Done::Ready(ready.await.unwrap_or_else(|| Err("the preparation had no result".to_owned())))
@@ -71,21 +77,28 @@ impl Manager {
     }
 
     fn role(&mut self, processor: &Processor) -> Role {
-        let before = self.config.processors.get(&processor.name).cloned();
-        let Some(managed) = self.processors.get_mut(&processor.name) else {
-            return Role::Loaded { number: 1, counters: Arc::default() };
+        let name = &processor.name;
+        if let Some(managed) = self.processors.get_mut(name) {
+            let (before, stable) = (&managed.processor, managed.stage.stable());
+            if is_same_kind(before, processor) && is_same_place(before, processor) {
+                return Role::GoesOn { stable };
+            }
+            let number = managed.next;
+            managed.next += 1;
+            return match is_same_kind(before, processor) {
+                true => Role::Rewired { number, stable },
+                false => Role::Loaded { number, counters: managed.counters.clone(), avoided: managed.avoided.clone() },
+            };
+        }
+        let Some(gone) = self.gone.get_mut(name) else {
+            let avoided = self.kept.avoided(name);
+            return Role::Loaded { number: 1, counters: Arc::default(), avoided };
         };
-        let (number, stable) = (managed.next, managed.stage.stable());
-        match before {
-            Some(before) if is_same_kind(&before, processor) && sends_alike(&before, processor) => {
-                Role::GoesOn { stable }
-            }
-            same => {
-                managed.next += 1;
-                let counters = managed.counters.clone();
-                let same = same.is_some_and(|before| is_same_kind(&before, processor));
-                if same { Role::Rewired { number, stable } } else { Role::Loaded { number, counters } }
-            }
+        let number = gone.next;
+        gone.next += 1;
+        match runs_as(&gone.processor, processor) {
+            true => Role::Rewired { number, stable: gone.stable.clone() },
+            false => Role::Loaded { number, counters: gone.counters.clone(), avoided: gone.avoided.clone() },
         }
     }
 
@@ -96,6 +109,7 @@ impl Manager {
             Ok(ready) => {
                 let told = ready.told.clone();
                 rewiring.ready = ready;
+                rewiring.needs = needs(&rewiring.before, &rewiring.compared);
                 rewiring.leaving = rewiring.compared.leave.iter().cloned().collect();
                 self.config = Arc::new(rewiring.compared.config.clone());
                 for key in rewiring.leaving.clone() {
@@ -120,26 +134,22 @@ impl Manager {
     pub(super) fn unit_is_gone(&mut self, key: &Key) {
         let Some(rewiring) = &mut self.rewiring else { return };
         rewiring.leaving.remove(key);
-        let gone = key.processors(&rewiring.before).map(|processor| processor.name.clone());
-        let gone: Vec<_> = gone.filter(|name| !is_active(&rewiring.compared.config, name)).collect();
-        for name in gone {
-            let detail = format!("{key}: what it held was given back");
-            self.done(told(&name, What::Removed, None, &detail));
-            self.forget(&name);
+        for needs in rewiring.needs.values_mut() {
+            needs.remove(key);
         }
+        let gone = key.processors(&rewiring.before).filter(|processor| !is_active(&self.config, &processor.name));
+        let gone: Vec<_> = gone.map(|processor| processor.name.clone()).collect();
+        let detail = format!("{key}{}", what_was_held(key, &rewiring.before));
+        gone.iter().for_each(|name| self.remove(name, &detail));
         self.start_units();
     }
 
     /// Starts the units whose predecessors are gone; with the last one all is done.
     fn start_units(&mut self) {
-        let Some(rewiring) = &mut self.rewiring else { return };
-        let (config, before, leaving) = (&rewiring.compared.config, &rewiring.before, &rewiring.leaving);
-        let is_free = |key: &Key| {
-            let places = key.processors(config).filter_map(|processor| before.processors.get(&processor.name));
-            !leaving.contains(key) && !places.map(|old| Key::of(old)).any(|old| leaving.contains(&old))
-        };
-        let free: Vec<_> = rewiring.compared.start.extract_if(.., |key, _| is_free(key)).collect();
-        let is_over = leaving.is_empty() && rewiring.compared.start.is_empty();
+        let Some(Rewiring { compared, leaving, needs, .. }) = &mut self.rewiring else { return };
+        let is_free = |key: &Key| needs.get(key).is_none_or(BTreeSet::is_empty);
+        let free: Vec<_> = compared.start.extract_if(.., |key, _| is_free(key)).collect();
+        let is_over = leaving.is_empty() && compared.start.is_empty();
         for (key, places) in free {
             self.start_unit(&key, &places);
         }
@@ -149,35 +159,49 @@ impl Manager {
     }
 
     fn start_unit(&mut self, key: &Key, places: &[String]) {
-        let Some(rewiring) = &self.rewiring else { return };
         let casts: Casts = key
             .processors(&self.config)
-            .filter_map(|processor| {
-                let before = self.processors.get(&processor.name).map(|managed| managed.at_work.clone());
-                let cast = match (rewiring.ready.acts.get(&processor.name).cloned(), before) {
-                    (Some(act), before) => Cast::Begins(act, before),
-                    (None, before) => Cast::GoesOn(before?),
-                };
-                Some((processor.name.clone(), cast))
-            })
+            .filter_map(|processor| Some((processor.name.clone(), self.cast(processor)?)))
             .collect();
+        let dropped = casts.values().filter_map(|cast| match cast {
+            Cast::Begins(_, Some(before)) => before.stage.roll_back("its processor begins anew"),
+            _ => None,
+        });
+        for act in dropped.collect::<Vec<_>>() {
+            self.done(of(&act, What::RolledBack, "its processor begins anew"));
+        }
         match self.wiring.start(key, &self.config, &casts) {
             Err(error) => {
                 let detail = format!("{key} is not at work: {error}; a reload tries again");
                 self.done(told("", What::Refused, None, &detail));
             }
             Ok(at_work) => at_work.into_iter().for_each(|processor| {
-                let is_new = !self.processors.contains_key(&processor.name);
-                let number = processor.stage.stable().number();
-                let (what, detail) = match (is_new, places) {
-                    (true, _) => (What::Started, key.to_string()),
-                    (false, []) => (What::Restarted, key.to_string()),
-                    (false, places) => (What::Restarted, format!("{key}, because of {}", places.join(", "))),
+                let (what, because) = match (self.processors.contains_key(&processor.name), places) {
+                    (false, _) => (What::Started, String::new()),
+                    (true, []) => (What::Restarted, String::new()),
+                    (true, places) => (What::Restarted, format!(", because of {}", places.join(", "))),
                 };
-                self.done(told(&processor.name, what, Some(number), &detail));
+                self.done(of(&processor.stage.stable(), what, &format!("{key}{because}")));
                 self.add(processor);
             }),
         }
+    }
+
+    /// What a processor runs on its next unit.
+    fn cast(&self, processor: &Processor) -> Option<Cast> {
+        let before = self.processors.get(&processor.name).map(|managed| managed.at_work.clone());
+        let Some((act, made_of)) = self.rewiring.as_ref()?.ready.acts.get(&processor.name).cloned() else {
+            return before.map(Cast::GoesOn);
+        };
+        let stable = before.as_ref().map(|before| before.stage.stable());
+        let act = match (made_of, stable) {
+            // An operator has gone back meanwhile: that is what begins.
+            (Some(made_of), Some(stable)) if !Arc::ptr_eq(&made_of, &stable) => {
+                Act::new(stable.generation.placed_as(processor, act.number()), &stable.author.origin.module, None)
+            }
+            _ => act,
+        };
+        Some(Cast::Begins(act, before))
     }
 
     /// Tells, and remembers for who asked.
@@ -189,11 +213,14 @@ impl Manager {
     }
 
     /// A processor is gone.
-    fn forget(&mut self, name: &Arc<str>) {
+    fn remove(&mut self, name: &Arc<str>, detail: &str) {
+        self.done(told(name, What::Removed, None, detail));
         self.files.remove(name);
+        self.wiring.forget(name);
         if let Some(managed) = self.processors.remove(name) {
             let retired = managed.stage.take_retired();
             drop(on_a_thread("terminate", move || retired.into_iter().for_each(crate::sandbox::Instance::terminate)));
+            self.gone.insert(name.clone(), managed.into_gone());
         }
         // Whoever waits for a look at it waits in vain.
         self.waiting.iter_mut().for_each(|waiting| waiting.note(name, &[], true));
@@ -201,8 +228,13 @@ impl Manager {
     }
 
     fn end_rewiring(&mut self) {
-        let Some(Rewiring { reading, compared, .. }) = self.rewiring.take() else { return };
+        // Those whose unit could not be started before have none that goes.
+        let left: Vec<_> = self.processors.keys().filter(|name| !is_active(&self.config, name)).cloned().collect();
+        left.iter().for_each(|name| self.remove(name, "it was not at work"));
+        let Some(Rewiring { reading, mut compared, ready, .. }) = self.rewiring.take() else { return };
         let changes = reading.changes.clone();
+        // What began with what ran before may have to run as something else.
+        compared.processors.extend(ready.acts.into_keys());
         self.end_config(compared, reading);
         self.read_again(&changes);
     }
@@ -217,12 +249,43 @@ impl Manager {
     }
 
     /// Who asked meanwhile is told of what was done for others as well.
-    fn read_again(&mut self, changes: &[Change]) {
+    pub(super) fn read_again(&mut self, changes: &[Change]) {
         if let Some(mut reading) = self.again.take() {
             reading.changes.extend_from_slice(changes);
             self.read_config(reading);
         }
     }
+}
+
+/// For each unit that starts the ones that go first: that of its own place, and those where its processors are.
+fn needs(before: &Config, compared: &Compared) -> BTreeMap<Key, BTreeSet<Key>> {
+    let leaving: BTreeSet<&Key> = compared.leave.iter().collect();
+    let own = compared.start.keys().map(|key| (key.clone(), key.clone()));
+    let places = compared.config.active_processors().filter_map(|processor| {
+        let old = before.processors.get(&processor.name)?;
+        Some((Key::of(processor), Key::of(old)))
+    });
+    let mut needs: BTreeMap<Key, BTreeSet<Key>> = BTreeMap::new();
+    for (key, other) in own.chain(places).filter(|(_, other)| leaving.contains(other)) {
+        needs.entry(key).or_default().insert(other);
+    }
+    needs
+}
+
+/// What became of the retries that a queue held when it went.
+fn what_was_held(key: &Key, config: &Config) -> &'static str {
+    let Key::Queue(queue) = key else { return "" };
+    match config.queues.get(queue).map(|queue| queue.ack_mode_in_effect()) {
+        Some(AckMode::ClientIndividual) => ": what it held was given back",
+        _ => ": what it held was tried again at once",
+    }
+}
+
+/// Whether two configurations of a processor make the same of a component.
+fn runs_as(old: &Processor, new: &Processor) -> bool {
+    is_same_kind(old, new)
+        && (&old.module, &old.class, &old.params) == (&new.module, &new.class, &new.params)
+        && (&old.limits, old.instance, &old.sha256) == (&new.limits, new.instance, &new.sha256)
 }
 
 fn is_active(config: &Config, name: &str) -> bool {
@@ -240,10 +303,10 @@ fn make_ready(
     let mut ready = Ready::default();
     for (role, processor) in roles {
         let made = make(engine, config, kept, role, processor).and_then(|made| {
-            let Some((act, told)) = made else { return Ok(()) };
+            let Some(((act, made_of), told)) = made else { return Ok(()) };
             let failed = |error| vec![format!("processors.{}: {}", processor.name, with_sources(&error))];
             act.prepare(lanes_of(processor)).map_err(failed)?;
-            ready.acts.insert(processor.name.clone(), act);
+            ready.acts.insert(processor.name.clone(), (act, made_of));
             ready.told.extend(told);
             Ok(())
         });
@@ -261,7 +324,7 @@ fn make_ready(
     Ok(ready)
 }
 
-type Made = Option<(Arc<Act>, Option<Change>)>;
+type Made = Option<(Begins, Option<Change>)>;
 
 /// What a processor is to run, and what is to be told of it; none where it goes on with what it runs.
 fn make(
@@ -273,15 +336,16 @@ fn make(
 ) -> Result<Made, Vec<String>> {
     match role {
         Role::GoesOn { .. } => Ok(None),
-        Role::Loaded { number, counters } => {
-            let first = prepare::first(engine, config, processor, (*number, counters), kept);
+        Role::Loaded { number, counters, avoided } => {
+            let first = prepare::first(engine, config, processor, (*number, counters), (avoided, kept));
             let (generation, told) =
                 first.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-            Ok(Some((Act::new(generation, &processor.module, None), told)))
+            Ok(Some(((Act::new(generation, &processor.module, None), None), told)))
         }
         Role::Rewired { number, stable } => {
-            let generation = stable.generation.with_queues(processor, *number);
-            Ok(Some((Act::new(generation, &stable.author.origin.module, None), None)))
+            let generation = stable.generation.placed_as(processor, *number);
+            let act = Act::new(generation, &stable.author.origin.module, None);
+            Ok(Some(((act, Some(stable.clone())), None)))
         }
     }
 }

@@ -94,10 +94,11 @@ impl Manager {
 
     /// Reads the configuration again; whoever waits for an answer has all components looked at, too.
     pub(super) fn read_config(&mut self, reading: Reading) {
-        if self.rewiring.is_some() {
+        if self.rewiring.is_some() || self.is_reading {
             return self.read_later(reading);
         }
         let Some(Source { file, strict }) = self.source.clone() else { return self.look_at_all(reading) };
+        self.is_reading = true;
         self.under_way.spawn(async move {
             let loaded = on_a_thread("configuration", move || {
                 let loaded = Config::load(&file, strict).map(Box::new).map_err(|error| with_sources(&error));
@@ -110,20 +111,19 @@ impl Manager {
 
     /// The configuration was read.
     pub(super) fn take_up_config(&mut self, loaded: Result<Box<Loaded>, String>, reading: Reading) {
-        if self.rewiring.is_some() {
-            return self.read_later(reading);
-        }
+        self.is_reading = false;
         match loaded {
             Err(reason) => self.refuse_config(&reason, reading),
             Ok(loaded) => {
                 let compared = reload::compare(&self.config, loaded.config, |key| self.wiring.has(key));
-                if compared.leave.is_empty() && compared.start.is_empty() {
-                    self.config = Arc::new(compared.config.clone());
-                    return self.end_config(compared, reading);
+                if !compared.leave.is_empty() || !compared.start.is_empty() {
+                    return self.begin_rewiring(compared, reading);
                 }
-                self.begin_rewiring(compared, reading);
+                self.config = Arc::new(compared.config.clone());
+                self.end_config(compared, reading);
             }
         }
+        self.read_again(&[]);
     }
 
     /// All units are those of the new configuration; now for what processors run as.

@@ -36,7 +36,7 @@ enum Version {
     Rejects,
     /// It returns no outputs.
     Silent,
-    /// It takes two milliseconds for each message.
+    /// It takes ten milliseconds for each message.
     Slow,
     /// It takes twice as long.
     Slower,
@@ -101,8 +101,8 @@ impl Processor for Sort {
             Version::Spins if tenth => spin(),
             Version::Rejects if tenth => return Err(Error::reject("tenth", "the tenth")),
             Version::Silent => return Ok(Vec::new()),
-            Version::Slow => std::thread::sleep(Duration::from_millis(2)),
-            Version::Slower => std::thread::sleep(Duration::from_millis(4)),
+            Version::Slow => std::thread::sleep(Duration::from_millis(10)),
+            Version::Slower => std::thread::sleep(Duration::from_millis(20)),
             _ => {}
         }
         sort(message)
