@@ -179,7 +179,10 @@ impl Client {
             };
             match frame.command.as_str() {
                 "MESSAGE" => messages.push(frame),
-                "ERROR" => bail!("the broker reports: {:?} {}", frame.headers, frame.text()),
+                "ERROR" => {
+                    let came: Vec<_> = messages.iter().map(Msg::text).collect();
+                    bail!("the broker reports: {:?} {}, after {came:?} of {count}", frame.headers, frame.text())
+                }
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! A Stompbox in the test process, as `run` starts it, with one processor or a configuration of its own.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use stompbox::{
     status::Status,
 };
 use tokio::runtime::Runtime;
+use tracing::Level;
 
 use super::{guests, target::Target};
 
@@ -50,6 +51,7 @@ impl Host {
         if config.get("plugins").is_none() {
             config["plugins"] = json!([guests::plugins_dir()]);
         }
+        tell_warnings();
         let loaded = Config::parse(&config.to_string(), "test.json".as_ref(), strict, &|_| None).unwrap();
         let prepared = Prepared::new(loaded.config, compile).unwrap();
         let runtime = commands::runtime().unwrap();
@@ -117,6 +119,15 @@ impl Drop for Host {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What a host warns of is printed with the test that fails: its threads inherit what the test's own prints to.
+fn tell_warnings() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = tracing_subscriber::fmt().with_max_level(Level::WARN).with_ansi(false).with_test_writer();
+        lines.try_init().expect("nobody else takes log lines");
+    });
 }
 
 /// A configuration with one processor of the guest `hostile` between two queues of its own.
