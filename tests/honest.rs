@@ -1,6 +1,6 @@
 //! What a broker has no more is kept, and what may be processed twice is counted, also where nobody would notice.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 use stompbox::app::Drained;
@@ -8,7 +8,7 @@ use stompbox::app::Drained;
 use crate::harness::{
     host::{Host, One, wait_until},
     messages::{numbered, texts},
-    proxy::Proxy,
+    proxy::{Proxy, To, Way},
     target::{Target, on_every_broker},
 };
 
@@ -28,7 +28,7 @@ fn sends_to(target: &Target, class: &str, server: Value) -> One {
 
 /// Longer than `max_hold_s`, after which a queue's messages would be given back.
 fn outlast_max_hold() {
-    std::thread::sleep(Duration::from_millis(2_500));
+    thread::sleep(Duration::from_millis(2_500));
 }
 
 /// The broker keeps nothing of a topic: what was given back, or came while the host was away by itself, would be gone.
@@ -61,6 +61,32 @@ fn a_forced_end_in_ack_mode_auto_makes_dead_letters(target: &Target) {
     let dead = target.drain(&one.dead);
     assert_eq!(texts(&dead), numbered(3));
     assert!(dead.iter().all(|letter| letter.header("stompbox_error_code") == Some("not-confirmed")));
+}
+
+/// As one whose disk is busy: what is acknowledged would come again if the host left before that is confirmed.
+#[test]
+fn a_drain_waits_for_a_broker_that_confirms_acks_slowly() {
+    let (target, silent) = (Target::embedded(), Target::silent());
+    let proxy = Proxy::to(target.address);
+    let mut one = sends_to(&target, "Echo", silent.server());
+    one.config["max_hold_s"] = json!(600);
+    one.config["mb_servers"]["slow"] = target.server_by(proxy.address);
+    one.config["queues"]["in"]["server"] = json!("slow");
+    let host = Host::start(&one.config);
+    target.client().send_all(&one.from, &numbered(20)).unwrap();
+    let did = host.did("one");
+    wait_until("all are on their way", || did.calls.get() == 20);
+    proxy.hold();
+    silent.speak();
+    host.wait_ended("one", 20);
+    thread::scope(|scope| {
+        let drained = scope.spawn(|| host.drain());
+        wait_until("the goodbye is on its way", || proxy.count("UNSUBSCRIBE") == 1);
+        // Longer than a goodbye may take for which nothing waits.
+        thread::sleep(Duration::from_secs(8));
+        proxy.set(To::Client, Way::Pass);
+        assert_eq!(drained.join().unwrap(), Drained::Clean);
+    });
 }
 
 /// RabbitMQ's ids do not tell: what was settled behind a message that waits is processed again after a break.

@@ -186,7 +186,7 @@ impl Wiring {
         if !unit.settle(until).await {
             warn!(%key, "not all was settled in time: the broker delivers it again, except in ack mode auto; outputs may have arrived");
         }
-        unit.part().await;
+        unit.part(until).await;
         let mut state = self.lock();
         state.units.remove(key);
         state.between.extend(unit.processors.iter().map(|processor| (processor.name.clone(), processor.clone())));
@@ -207,7 +207,7 @@ impl Wiring {
     }
 
     /// Forgets overdue units that are settled. Outputs that only such units wait for, and whose inputs their brokers have,
-    /// are not waited for: they are sent for whoever has the inputs now. Returns whether some are left.
+    /// are not waited for: whoever has the inputs now sends its own. Returns whether some are left.
     fn sweep(&self) -> bool {
         let mut state = self.lock();
         let State { units, overdue, senders, .. } = &mut *state;

@@ -16,7 +16,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::AsyncWrite,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::io::poll_read_buf;
 use tracing::info;
@@ -39,7 +39,7 @@ const MAX_SILENCE: Duration = Duration::from_secs(20);
 
 /// The receipt of DISCONNECT.
 pub(super) const GOODBYE: &str = "goodbye";
-/// How long the broker may take to answer DISCONNECT.
+/// How long the broker may take to answer a DISCONNECT behind which nothing else waits for it.
 pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A STOMP session's socket after the handshake.
@@ -280,7 +280,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads up to this RECEIPT; what comes before it is of no interest any more.
+    /// Reads up to this RECEIPT, and keeps the connection alive; what comes before it is of no interest any more.
     ///
     /// # Errors
     /// An ERROR comes first, or the connection is lost.
@@ -301,7 +301,11 @@ impl Connection {
                     _ => {}
                 }
             }
-            self.progress(true).await?;
+            let beat = self.beat_every();
+            tokio::select! {
+                moved = self.progress(true) => moved?,
+                () = sleep(beat) => self.beat(true)?,
+            }
         }
     }
 

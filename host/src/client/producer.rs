@@ -66,7 +66,7 @@ pub trait OnDone: Send {
     /// producer's lock.
     fn overdue(&mut self) {}
 
-    /// The host ends before there is an answer. Called instead of `done`.
+    /// Nobody waits for an answer any more: its unit is left, or the host ends. Called instead of `done`.
     fn abandoned(self: Box<Self>) {}
 }
 
@@ -112,7 +112,7 @@ impl Producer {
         Arc::ptr_eq(&self.outbox, &other.outbox)
     }
 
-    /// The host ends: whoever still waits is told so, and nothing more is sent for them.
+    /// Whoever still waits is told that there will be no answer, and nothing more is sent for them.
     pub fn abandon(&self) {
         self.outbox.abandon();
     }

@@ -45,7 +45,7 @@ use crate::{
     stomp::{Command, DecodeError, Frame},
 };
 
-/// How long a broker may leave an ACK or SUBSCRIBE without its RECEIPT while we read.
+/// How long a broker may leave an ACK, SUBSCRIBE or the goodbye behind ACKs without its RECEIPT while we read.
 const RECEIPT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often a session that stays away asks whether it is wanted, beside being told.
@@ -170,9 +170,11 @@ impl Session {
         let auto = self.subscription.ack_mode == AckMode::Auto && !stands_in;
         let mut epoch = Epoch::new(connection, settle, auto);
         let end = self.serve(&mut epoch).await?;
-        timeout(GOODBYE_LIMIT, self.say_goodbye(&mut epoch))
+        // A slow broker answers when it has done all ACKs before it.
+        let limit = if self.acks.all_confirmed() { GOODBYE_LIMIT } else { RECEIPT_LIMIT };
+        timeout(limit, self.say_goodbye(&mut epoch))
             .await
-            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit: GOODBYE_LIMIT })??;
+            .map_err(|_| ClientError::Silent { what: "receipt of DISCONNECT", limit })??;
         Ok(end)
     }
 

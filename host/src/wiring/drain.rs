@@ -40,7 +40,7 @@ impl Wiring {
             rescue(&units, &senders).await;
         }
         senders.iter().for_each(|sender| sender.finish());
-        let parted = all_of(&units, |unit| async move { unit.part().await }).await;
+        let parted = all_of(&units, |unit| async move { unit.part(until).await }).await;
         let tasks = self.lock().senders.tasks.clone();
         tasks.close();
         // Producers bound their goodbyes themselves; what hangs longer is left behind.

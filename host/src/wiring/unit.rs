@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout, timeout_at},
+    time::{sleep, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
@@ -34,7 +34,8 @@ use crate::{
     status::{Link, ProcessorStatus, QueueStatus},
 };
 
-/// How long connections may take to close; each bounds its own goodbye below this.
+/// How long connections may take to close when the time for settling is over; one that has nothing to confirm bounds its
+/// goodbye below this.
 pub(super) const CLOSING_LIMIT: Duration = Duration::from_secs(6);
 
 /// A unit at work.
@@ -214,12 +215,14 @@ impl Unit {
         self.lanes.iter().all(thread::JoinHandle::is_finished) && !self.processors.iter().any(in_work)
     }
 
-    /// Its connection says goodbye: what is not acknowledged by then is the broker's. Returns whether it said all.
-    pub(super) async fn part(&self) -> bool {
+    /// Its connection says goodbye, until then at the longest or a little longer: what is not acknowledged by then is the
+    /// broker's. Returns whether the broker has confirmed all.
+    pub(super) async fn part(&self, until: Instant) -> bool {
         self.phase.send_replace(Phase::Finish);
         self.tasks.close();
         // Sessions bound their goodbyes themselves; what hangs longer is left behind.
-        let _ = timeout(CLOSING_LIMIT, self.tasks.wait()).await;
+        let until = until.max(Instant::now() + CLOSING_LIMIT);
+        let _ = timeout_at(until.into(), self.tasks.wait()).await;
         self.subscribed.as_ref().is_none_or(|state| *state.borrow() == SessionState::Closed)
     }
 

@@ -242,6 +242,12 @@ impl Acks {
         state.outstanding == 0 && state.staged.is_empty()
     }
 
+    /// Whether the broker has said that it knows every ACK.
+    pub(super) fn all_confirmed(&self) -> bool {
+        let state = self.lock();
+        state.staged.is_empty() && state.ledger.all_confirmed()
+    }
+
     /// Takes deliveries that waited for one of an older epoch and are to be processed after all.
     pub(super) fn take_released(&self) -> Vec<Delivery> {
         mem::take(&mut self.lock().released)

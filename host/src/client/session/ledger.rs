@@ -108,6 +108,11 @@ impl Ledger {
         self.acked
     }
 
+    /// Whether the broker has confirmed all of them.
+    pub(super) fn all_confirmed(&self) -> bool {
+        self.confirmed == self.acked
+    }
+
     /// The broker has confirmed that many.
     pub(super) fn confirm(&mut self, acked: u64) {
         while self.confirmed < acked {
