@@ -373,7 +373,7 @@ impl State {
     /// What runs, and what can be gone back to.
     fn acts(&self) -> impl Iterator<Item = &Arc<Act>> {
         let candidate = self.candidate.iter().map(|candidate| &candidate.act);
-        candidate.chain([&self.stable]).chain(self.earlier.iter().map(|past| &past.act))
+        candidate.chain([&self.stable]).chain(self.earlier.iter().chain(&self.rolled_back).map(|past| &past.act))
     }
 
     fn replace_stable(&mut self, act: Arc<Act>) {

@@ -146,3 +146,33 @@ fn what_an_operator_insists_on_is_not_avoided_any_more() {
     assert_ne!(digest(&host), good);
     assert_eq!(host.drain(), Drained::Clean);
 }
+
+#[test]
+fn what_was_rolled_back_and_is_wanted_again_runs_also_after_a_restart() {
+    let (target, versions, state) = (Target::embedded(), Versions::new(), tempfile::tempdir().unwrap());
+    let mut one = with_state(&target, &versions, state.path());
+    one.config["processors"]["one"]["rollout"] = json!({"messages": 0});
+    let host = start(&one);
+    let take_up = |number: u32| {
+        versions.put("good", number);
+        assert_eq!(reload(&host, None), [What::Loaded, What::OnTrial]);
+        wait_until("it is the stable one", || stable(&host).0 == u64::from(number) + 1);
+        digest(&host)
+    };
+    let go_back = |to| drop(host.ask(Request::RollBack { processor: "one".to_owned(), to: Some(to) }).unwrap());
+    let wanted = take_up(1);
+    go_back(1);
+    take_up(2);
+    go_back(2);
+    assert_eq!(digest(&host), wanted);
+    assert_eq!(host.drain(), Drained::Clean);
+    assert!(checked(&one).contains(&format!("digest {}", &wanted[..12])), "by its copy");
+    versions.put("good", 1);
+    let told = checked(&one);
+    assert!(!told.contains("was rolled back before"), "by its file: {told}");
+    let host = start(&one);
+    let (_, runs, file) = stable(&host);
+    assert_eq!(runs, wanted);
+    assert!(!Path::new(&file).starts_with(state.path()), "{file}");
+    assert_eq!(host.drain(), Drained::Clean);
+}

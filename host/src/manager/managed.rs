@@ -106,6 +106,13 @@ impl Managed {
         }
     }
 
+    /// An operator wants it after all.
+    pub(super) fn allow(&mut self, act: &Act) {
+        let identity = act.generation.identity();
+        self.avoided.retain(|avoided| *avoided != identity);
+        self.changed = true;
+    }
+
     /// Whether this can run where the processor is at work.
     pub(super) fn fits(&self, act: &Act) -> bool {
         let spec = &act.generation.spec;

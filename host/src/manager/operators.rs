@@ -61,6 +61,7 @@ impl Manager {
         let left = managed.stage.stable();
         managed.stage.go_back(back.clone(), &detail);
         managed.avoid(&left);
+        managed.allow(back);
         changes.extend([of(&left, What::RolledBack, &detail), of(back, What::Stable, "by an operator")]);
         Ok(changes)
     }
