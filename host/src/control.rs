@@ -42,7 +42,7 @@ pub enum Request {
 /// One thing that was done, or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// The key of what changed: of a processor, a queue or a server; empty for the host.
+    /// The key of the processor that changed; empty for the host.
     pub name: String,
     /// What was done to it.
     pub what: What,

@@ -26,6 +26,8 @@ const DROPPED: &[&str] = &[
     "timestamp",
     "persistent",
 ];
+/// Header of a dead letter that is replayed: the generation that is asked to process it, by number.
+pub const REPLAY_GENERATION: &str = "stompbox_replay_generation";
 /// The longest value of a header that we write.
 const MAX_VALUE: usize = 1 << 10;
 

@@ -107,7 +107,7 @@ impl Generation {
     }
 
     /// Makes an instance, trying again with back-off until it succeeds. `pause` sleeps, and returns true
-    /// when the host ends or something else is to run: then there is none.
+    /// when the lane ends or something else is to run: then there is none.
     pub fn start(&self, pause: impl Fn(Duration) -> bool) -> Option<Instance> {
         let processor = &self.spec.processor;
         let (mut pauses, mut failed) = (Pauses::default(), false);

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     buffer::{Buffer, Nothing, Rest, Taken},
+    dead_letter::REPLAY_GENERATION,
     delivery::Delivery,
     metrics::ProcessorMetrics,
     outcome::{CallError, Happened, Reason},
@@ -26,8 +27,6 @@ use crate::{
     trial::Went,
 };
 
-/// Says which generation is to run a replayed dead letter.
-const REPLAY_GENERATION: &str = "stompbox_replay_generation";
 /// How long a lane waits before it looks again whether outputs were confirmed.
 const OVERLOADED: Duration = Duration::from_millis(5);
 /// How long it waits before each message while dead letters are refused.
@@ -139,7 +138,7 @@ impl Lane {
         Job { delivery: taken.delivery, more: taken.more, token, by, on_trial: false }
     }
 
-    /// The host ends and there never was an instance: in ack mode auto nobody else has what was read.
+    /// The lane ends and there never was an instance: in ack mode auto nobody else has what was read.
     fn give_up_the_rest(&self, post: &Post) {
         while let Some(taken) = self.buffer.take(self.settler.reader) {
             self.settler.give_up(self.job(post, taken), no_instance());
@@ -192,7 +191,7 @@ impl Lane {
         }
     }
 
-    /// Sees to an instance for a delivery; none when the delivery is not to be run here: the host ends, or the processor
+    /// Sees to an instance for a delivery; none when the delivery is not to be run here: the lane ends, or the processor
     /// is paused and the delivery would wait for what is away.
     fn seat<'a>(
         &'a self,
@@ -316,7 +315,7 @@ impl Lane {
         }
     }
 
-    /// Sees to an instance for the next message; none where the host ends or something else is to run.
+    /// Sees to an instance for the next message; none where the lane ends or something else is to run.
     fn man(&self, post: &mut Post) -> Option<On> {
         let rest = std::cell::OnceCell::new();
         let failed = || self.metrics().failures.add_one("initialize");
@@ -355,7 +354,7 @@ impl Lane {
 }
 
 fn no_instance() -> Reason {
-    Reason::new("initialize-failed", "no instance could be started before the host ended")
+    Reason::new("initialize-failed", "no instance could be started before the queue was left")
 }
 
 /// Cannot happen: a lane calls what it has manned.

@@ -2,10 +2,11 @@
 //!
 //! # The way of a message
 //!
-//! The modules stand below in the order in which a message meets them; to follow one from the socket to
-//! its acknowledgement, read:
+//! The modules stand below in the order in which a message meets them, behind those that start the program; to follow
+//! one from the socket to its acknowledgement, read:
 //!
-//! 1. [`stomp::codec`] cuts a frame out of what a socket brought, without copying the body.
+//! 1. [`client::Connection`] reads the socket, and [`stomp::codec`] cuts a frame out of what it brought, without
+//!    copying the body.
 //! 2. [`client::session`] owns the consumer connection. It turns the frame into a [`delivery::Delivery`]:
 //!    the message plus the duty to settle it.
 //! 3. [`buffer`] keeps deliveries until a lane is free. When it is full the socket is not read.

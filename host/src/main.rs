@@ -105,7 +105,7 @@ async fn reload(control: Control) {
     match control.ask("SIGHUP", Request::Reload { processor: None }).await {
         Ok(changes) => {
             let changed = changes.iter().filter(|change| change.what != What::Unchanged).count();
-            info!(processors = changes.len(), changed, "SIGHUP: reloaded");
+            info!(looked_at = changes.len(), changed, "SIGHUP: reloaded");
         }
         Err(error) => warn!(%error, "SIGHUP: not reloaded"),
     }

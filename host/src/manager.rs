@@ -3,9 +3,10 @@
 //!
 //! Started by [`crate::app`]. `files` tells what has changed, `prepare` makes the next generation of a processor, `taking_up`
 //! brings it onto the stage; `reload` compares configurations, `rewiring` lets units go and come; `operators` goes back and
-//! pauses. What takes long
-//! (files, compilers, guests) happens on threads of its own and comes back here as [`Done`]; so a component that takes a
-//! minute to compile keeps no other processor from being rolled back.
+//! pauses; `kept` is what was
+//! rolled back over a restart, `problems` are the words for what is wrong. Who asked for what is under way stands in
+//! `waiting`. What takes long (files, compilers, guests) happens on threads of its own and comes back here as [`Done`];
+//! so a component that takes a minute to compile keeps no other processor from being rolled back.
 
 mod events;
 mod files;

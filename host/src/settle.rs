@@ -261,7 +261,7 @@ impl Settler {
         }
     }
 
-    /// Ends a delivery that nobody can run any more, because the host ends: the broker has it still,
+    /// Ends a delivery that nobody can run any more, because the queue is left: the broker has it still,
     /// except in ack mode auto, where it becomes a dead letter.
     pub fn give_up(self: &Arc<Self>, job: Job, reason: Reason) {
         if self.buffer.must_finish() {

@@ -27,10 +27,10 @@ use crate::{
 const MAX_WORDS_BYTES: usize = 1 << 10;
 /// As good as for ever.
 const A_DAY: Duration = Duration::from_secs(86_400);
-/// How often a thread that waits for receipts looks whether the host ends.
+/// How often a thread that waits for receipts looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Tells all sources of a host to end.
+/// Tells a source to end.
 #[derive(Debug, Default)]
 pub struct Stop {
     stopped: Mutex<bool>,
@@ -50,18 +50,18 @@ impl Stop {
         self.bell.notify_all();
     }
 
-    /// Whether the host ends.
+    /// Whether it is to end.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps, or returns early with true when the host ends.
+    /// Sleeps, or returns early with true when the source is to end.
     pub fn pause(&self, pause: Duration) -> bool {
         self.pause_unless(pause, || false)
     }
 
-    /// Sleeps, or returns early with true when the host ends or `interrupted`; see [`Stop::nudge`].
+    /// Sleeps, or returns early with true when the source is to end or `interrupted`; see [`Stop::nudge`].
     pub fn pause_unless(&self, pause: Duration, interrupted: impl Fn() -> bool) -> bool {
         let guard = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.bell.wait_timeout_while(guard, pause, |stopped| !*stopped && !interrupted());
@@ -232,7 +232,7 @@ impl Source {
         false
     }
 
-    /// Sends outputs once and returns those that were refused; none where the host ended before all answers.
+    /// Sends outputs once and returns those that were refused; none where the source had to end before all answers.
     fn attempt(&self, outputs: Vec<Output>, attempt: u32) -> Option<Vec<Output>> {
         let (answer, answers) = mpsc::channel();
         let (mut refused, mut missing) = (Vec::new(), outputs.len());

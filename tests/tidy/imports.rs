@@ -18,7 +18,22 @@ const TABLE: &[(&str, &[&str])] = &[
     ("generation", &["config", "sandbox", "outcome", "delivery", "retry"]),
     ("stage", &["dead_letter", "delivery", "generation", "sandbox", "settle", "trial"]),
     ("trial", &["outcome"]),
-    ("lane", &["buffer", "sandbox", "outcome", "delivery", "settle", "metrics", "slots", "stage", "retry", "trial"]),
+    (
+        "lane",
+        &[
+            "buffer",
+            "dead_letter",
+            "sandbox",
+            "outcome",
+            "delivery",
+            "settle",
+            "metrics",
+            "slots",
+            "stage",
+            "retry",
+            "trial",
+        ],
+    ),
     ("source", &["log_rate", "outcome", "retry", "settle", "metrics", "stage", "trial"]),
     (
         "settle",

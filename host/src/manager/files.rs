@@ -1,4 +1,4 @@
-//! Which component files have changed, and are whole.
+//! Which component files, and whether the configuration's, have changed and are whole.
 //!
 //! Tells [`super::Manager`]. It looks every few seconds, since network file systems (NFS, AFS, CVMFS) send no events. A
 //! file counts once it has been the same for a while, in size and in digest: a copy that is under way does not.
@@ -98,7 +98,7 @@ pub(super) fn start(files: &Arc<Files>) -> mpsc::Receiver<Changed> {
     let files = Arc::downgrade(files);
     let started = thread::Builder::new().name("watch".to_owned()).spawn(move || watch.run(&files, &tell));
     if let Err(error) = started {
-        error!(%error, "no thread to watch component files: reload by hand");
+        error!(%error, "no thread to watch files: reload by hand");
     }
     told
 }

@@ -80,7 +80,7 @@ impl Waiting {
 enum Unanswered {
     /// It was taken back unsent.
     Withdrawn,
-    /// The host ends.
+    /// The queue is left.
     Abandoned,
 }
 

@@ -81,10 +81,13 @@ impl Settler {
         }
     }
 
-    /// The host ends before the broker confirmed the outputs. What the broker has no more becomes a dead letter,
+    /// The queue is left before the broker confirmed the outputs. What the broker has no more becomes a dead letter,
     /// although its outputs may have arrived.
     pub(super) fn abandoned(self: &Arc<Self>, job: Job) {
-        self.give_up(job, Reason::new("not-confirmed", "the host ended before the broker had confirmed the outputs"));
+        self.give_up(
+            job,
+            Reason::new("not-confirmed", "the queue was left before the broker had confirmed the outputs"),
+        );
     }
 
     /// Nothing is left to try. Where the broker has the message no more, the log is the last who has it.
@@ -92,7 +95,7 @@ impl Settler {
         if self.buffer.must_finish() {
             let message = &job.delivery.message;
             error!(processor = %self.processor, id = message.id(), body = %String::from_utf8_lossy(&message.body),
-                   "lost: ack mode auto, and the host ends before its dead letter is confirmed");
+                   "lost: ack mode auto, and the queue is left before its dead letter is confirmed");
         }
     }
 }

@@ -17,13 +17,11 @@ use crate::{
     client::{Outgoing, OutputId, Phase, Producer, Rejected, SendRequest},
     config::Config,
     console::complain,
-    dead_letter::original_headers,
+    dead_letter::{REPLAY_GENERATION, original_headers},
 };
 
 /// Which replay a message comes from: what fails again is known by it.
 const REPLAY: &str = "stompbox_replay";
-/// The generation that is asked to process it.
-const GENERATION: &str = "stompbox_replay_generation";
 
 type Answer = oneshot::Receiver<Result<(), Rejected>>;
 
@@ -103,7 +101,7 @@ impl<'a> Replay<'a> {
         self.warn_of_topic(&destination);
         let all = letter.headers.iter();
         let (run, generation) = (self.name.clone(), self.args.generation.map(|number| number.to_string()));
-        let own = [("persistent", Some("true".to_owned())), (REPLAY, Some(run)), (GENERATION, generation)];
+        let own = [("persistent", Some("true".to_owned())), (REPLAY, Some(run)), (REPLAY_GENERATION, generation)];
         let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let request = SendRequest {
             destination: destination.into(),
